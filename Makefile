@@ -1,0 +1,56 @@
+# make faces            a trained generator and pictures of faces, in MINUTES (default 5) plus set-up
+# make test             every test, notebooks included
+# make notebooks        execute the whole series headless, in order, outputs kept
+# make lab              open the series in JupyterLab
+# make export           write the package from the notebooks
+# make gpu              tests, then a ten-minute run, on a machine with a GPU
+
+MINUTES ?= 5
+VENV ?= .venv
+# The first of these that is Python 3.11 or newer.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+python := $(VENV)/bin/python
+ready := $(VENV)/.ready
+ready_dev := $(VENV)/.ready-dev
+
+.PHONY: faces test notebooks lab export check-export gpu help
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+faces: $(ready)
+	@$(python) -m toongan train --run quickstart --minutes $(MINUTES)
+
+test: $(ready_dev)
+	$(python) -m pytest
+
+notebooks: $(ready_dev)
+	$(python) notebooks/execute.py
+
+lab: $(ready)
+	$(VENV)/bin/jupyter lab notebooks/00_quickstart.ipynb
+
+export: $(ready_dev)
+	$(VENV)/bin/nbdev-export
+	$(VENV)/bin/nbdev-clean --fname notebooks
+	rm -f notebooks/llms.txt
+
+gpu: $(ready_dev)
+	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"
+	$(python) -m pytest
+	$(python) -m toongan train --run gpu-64 --minutes 10
+
+$(ready): requirements.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; install it, or run make PYTHON=/path/to/python3." >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: this Python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@test -x $(python) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages of requirements.txt: about 5 GB, one to five minutes, this first time only."
+	@$(python) -m pip install --quiet --upgrade pip
+	@$(python) -m pip install --requirement requirements.txt
+	@touch $@
+
+$(ready_dev): $(ready) requirements-dev.txt
+	@$(python) -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,35 @@
+"""A notebook series that teaches a DCGAN to draw cartoon faces
+
+Modules:
+
+- `toongan.avatars`: Cartoon faces drawn on this machine: DiceBear composes them, resvg turns them into pixels.
+- `toongan.config`: Settings of the three jobs: draw data, train, generate.
+- `toongan.packed`: One data set as one array on disk."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "DataConfig": "config",
+    "Discriminator": "models",
+    "GenerateConfig": "config",
+    "Generator": "models",
+    "Run": "runs",
+    "ToonGANError": "errors",
+    "TrainConfig": "config",
+    "find_run": "runs",
+    "generate": "engine",
+    "load_discriminator": "runs",
+    "load_generator": "runs",
+    "prepare": "datasets",
+    "train": "engine",
+}
+__all__ = list(_EXPORTS)
+
+
+def __getattr__(name: str):
+    """Import on first use: the workers that draw avatars never load torch."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)

@@ -1,0 +1,47 @@
+"""The command line, derived from the configuration dataclasses."""
+
+import sys
+from typing import Annotated, Union
+
+import tyro
+
+from .config import DataConfig, GenerateConfig, TrainConfig
+from .errors import ToonGANError
+from .paths import display
+
+Command = Union[
+    Annotated[TrainConfig, tyro.conf.subcommand("train")],
+    Annotated[GenerateConfig, tyro.conf.subcommand("generate")],
+    Annotated[DataConfig, tyro.conf.subcommand("data")],
+]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. Exits with 2 after a wrong setting, 130 after an interrupt."""
+    try:
+        command = tyro.cli(Command, prog="toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces.")
+        run(command)
+    except ToonGANError as error:
+        print(f"error: {error.for_command_line()}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(command) -> None:
+    # Imported here: `--help` and a wrong option should not wait for torch.
+    if isinstance(command, DataConfig):
+        from .datasets import prepare
+
+        data = prepare(command)
+        print(f"{len(data):,} pictures of {command.image_size} px in {display(data.folder)}")
+    elif isinstance(command, TrainConfig):
+        from .engine import train
+
+        if not train(command).info()["finished"]:
+            sys.exit(130)
+    else:
+        from .engine import generate
+
+        print(display(generate(command)))

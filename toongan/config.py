@@ -1,0 +1,143 @@
+"""Settings of the three jobs: draw data, train, generate.
+
+The command line is derived from these dataclasses, so a field's docstring is also
+its `--help` text. Notebooks build the same objects.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import tyro
+
+from .errors import ToonGANError
+
+IMAGE_SIZES = (32, 64, 128, 256)
+MAX_AVATARS = 1_000_000
+
+Recipe = Literal["modern", "classic"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a generator and a discriminator; leaves G.pth, D.pth, curves and sample grids."""
+
+    run: str = "my-run"
+    """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
+    dataset: str = "avatars"
+    """What to learn: avatars, or avatars:STYLE (avatars:adventurer, avatars:toon-head ...)."""
+    count: int = 20_000
+    """Pictures to train on; they are drawn on first use."""
+    image_size: int = 64
+    """Side of a picture in pixels: 32, 64, 128 or 256."""
+    minutes: Optional[float] = None
+    """Training time. Measured at the start and turned into a number of images. [default: 5]"""
+    kimg: Optional[float] = None
+    """Thousand images to train on, instead of minutes: repeats a run exactly."""
+    seed: int = 0
+    """Same seed, same machine, same versions: same bytes on the CPU."""
+    recipe: Recipe = "modern"
+    """classic: the loss, norms and rates of the paper. modern: the same generator, trained harder (chapter 03)."""
+    base_channels: Optional[int] = None
+    """Width of both nets. [default: 64 on a GPU, 32 on the CPU]"""
+    latent_dim: int = 100
+    """Length of the random vector that becomes a face."""
+    batch_size: int = 64
+    """Real pictures in a training step."""
+    device: Device = "auto"
+    """auto takes cuda, then mps, then cpu."""
+    precision: Precision = "auto"
+    """auto takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32."""
+
+    def __post_init__(self):
+        check_name(self.run, "run")
+        check_image_size(self.image_size)
+        check_count(self.count)
+        if self.minutes is not None and self.kimg is not None:
+            raise ToonGANError("and kimg both set the length of training; give one of them.", "minutes")
+        for option in ("minutes", "kimg"):
+            value = getattr(self, option)
+            if value is not None and not (0 < value < math.inf):
+                raise ToonGANError(f"must be more than 0, not {value:g}; try 5.", option)
+        if self.base_channels is not None:
+            check_range(self.base_channels, "base_channels", 4, 512)
+        check_range(self.latent_dim, "latent_dim", 1, 4096)
+        check_range(self.batch_size, "batch_size", 2, 65536)
+        check_range(self.seed, "seed", 0, 2**63 - 1)
+        check_choice(self.recipe, "recipe", ("modern", "classic"))
+        check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
+        check_choice(self.precision, "precision", ("auto", "fp32", "bf16", "fp16"))
+        if self.batch_size > self.count:
+            raise ToonGANError(
+                f"is {self.batch_size}, more than the {self.count} pictures to train on; "
+                "lower it or raise the count.",
+                "batch_size",
+            )
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Draw new faces with the generator of a run and save them as one grid."""
+
+    run: str = "quickstart"
+    """Name of the run whose G.pth is used."""
+    count: int = 64
+    """Faces in the grid."""
+    seed: int = 0
+    """Same seed, same faces."""
+    out: Path = Path("grid.png")
+    """Picture file to write: .png, .jpg or .webp."""
+
+    def __post_init__(self):
+        check_name(self.run, "run")
+        check_range(self.count, "count", 1, 10_000)
+        check_range(self.seed, "seed", 0, 2**63 - 1)
+        if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            raise ToonGANError(f"must end in .png, .jpg or .webp, not {str(self.out)!r}.", "out")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Draw a data set and pack it into one array under data/."""
+
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
+    """avatars, or avatars:STYLE (avatars:adventurer, avatars:toon-head ...)."""
+    count: int = 20_000
+    """Pictures to draw."""
+    image_size: int = 64
+    """Side of a picture in pixels: 32, 64, 128 or 256."""
+
+    def __post_init__(self):
+        check_image_size(self.image_size)
+        check_count(self.count)
+
+
+def check_image_size(image_size: int) -> None:
+    if image_size not in IMAGE_SIZES:
+        raise ToonGANError(f"must be 32, 64, 128 or 256, not {image_size}.", "image_size")
+
+
+def check_count(count: int) -> None:
+    check_range(count, "count", 64, MAX_AVATARS)
+
+
+def check_range(value: int, option: str, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ToonGANError(f"must be a whole number from {low:,} to {high:,}, not {value!r}.", option)
+
+
+def check_choice(value: str, option: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ToonGANError(f"must be one of {', '.join(choices)}, not {value!r}.", option)
+
+
+def check_name(name: str, option: str) -> None:
+    """A run's name becomes a folder on every system, so it is kept plain."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
+        raise ToonGANError(
+            f"must be a plain name of letters, digits, '-', '_' and '.', not {name!r}.", option
+        )

@@ -1,0 +1,67 @@
+"""Which device to train on, and in which precision."""
+
+import os
+import platform
+from contextlib import nullcontext
+
+import torch
+
+from .errors import ToonGANError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        ToonGANError: the device asked for is not on this machine.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        raise ToonGANError(f"{name} is not on this machine; use auto or cpu.", "device")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto` takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32.
+
+    A CPU counts as fast at bf16 only with AMX tiles: AVX-512 knows bf16 too,
+    but there convolutions ran slower than in fp32.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16"
+    return "fp32"
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which both nets' forward passes run."""
+    if precision == "fp32":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for `run.json` and for readers."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads ({platform.machine()})"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given: for honest timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,71 @@
+"""Where data, checkpoints and generated pictures live."""
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ToonGANError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder that holds data/, checkpoints/ and generated/: TOONGAN_HOME, or this repository."""
+    return Path(os.environ.get("TOONGAN_HOME") or REPOSITORY).expanduser().absolute()
+
+
+def data_folder(name: str) -> Path:
+    return home() / "data" / name
+
+
+def checkpoint_folder(run: str) -> Path:
+    return home() / "checkpoints" / run
+
+
+def generated_folder(run: str) -> Path:
+    return home() / "generated" / run
+
+
+def display(path: Path) -> str:
+    """`path` relative to the working folder where that is shorter to read."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make `folder` and prove that it can be written to.
+
+    Raises:
+        ToonGANError: it cannot; says what to change.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ToonGANError(
+            f"Cannot write to {folder} ({error.strerror}); "
+            "set TOONGAN_HOME to a folder of yours, or free some space."
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic_write(path: Path):
+    """Give a temporary path beside `path`; it takes `path`'s place only if the block succeeds."""
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise ToonGANError(
+            f"Cannot write {path} ({error.strerror}); free some space or choose another folder."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""The files of a run, written atomically and read with care."""
+
+import copy
+import csv
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .errors import ToonGANError
+from .models import Discriminator, Generator
+from .paths import (
+    REPOSITORY,
+    atomic_write,
+    checkpoint_folder,
+    display,
+    generated_folder,
+    writable_folder,
+)
+
+HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run keeps its files: `checkpoints/RUN/` and `generated/RUN/`."""
+
+    name: str
+    checkpoints: Path
+    generated: Path
+
+    @classmethod
+    def named(cls, name: str) -> "Run":
+        return cls(name, checkpoint_folder(name), generated_folder(name))
+
+    def make(self) -> "Run":
+        """Make both folders.
+
+        Raises:
+            ToonGANError: one of them cannot be written to.
+        """
+        writable_folder(self.checkpoints)
+        writable_folder(self.generated)
+        return self
+
+    @property
+    def generator_path(self) -> Path:
+        return self.checkpoints / "G.pth"
+
+    @property
+    def discriminator_path(self) -> Path:
+        return self.checkpoints / "D.pth"
+
+    @property
+    def info_path(self) -> Path:
+        return self.checkpoints / "run.json"
+
+    @property
+    def history_path(self) -> Path:
+        return self.checkpoints / "history.csv"
+
+    @property
+    def grids(self) -> list[Path]:
+        """The numbered sample grids, in order."""
+        return sorted(self.generated.glob("samples-*.png"))
+
+    def grid_path(self, number: int) -> Path:
+        return self.generated / f"samples-{number:03d}.png"
+
+    def save(self, generator: nn.Module, discriminator: nn.Module, history: list[dict], info: dict) -> None:
+        """Write `G.pth`, `D.pth`, `history.csv` and `run.json`, each whole or not at all.
+
+        `info` may be anything JSON can hold; the SHA-256 of both nets is added to it.
+
+        Raises:
+            ToonGANError: the disk is full or the folder cannot be written to.
+        """
+        nets = {self.generator_path: generator, self.discriminator_path: discriminator}
+        digests = {path.name: save_state(path, net) for path, net in nets.items()}
+        with atomic_write(self.history_path) as part:
+            write_history(part, history)
+        with atomic_write(self.info_path) as part:
+            text = json.dumps({**info, "sha256": digests}, indent=2)
+            part.write_text(text + "\n", encoding="utf-8")
+
+    def info(self) -> dict:
+        """What `run.json` says."""
+        try:
+            return json.loads(self.info_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ToonGANError(f"{self.info_path} cannot be read; train the run again.") from error
+
+    def history(self) -> dict[str, list[float]]:
+        """The curves: column name to values, one a row of `history.csv`."""
+        try:
+            with open(self.history_path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return {column: [float(row[column]) for row in rows] for column in HISTORY_COLUMNS}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ToonGANError(f"{self.history_path} cannot be read; train the run again.") from error
+
+    def files(self) -> list[Path]:
+        """Every file of the run that exists, the nets first."""
+        first = [self.generator_path, self.discriminator_path, self.info_path, self.history_path]
+        rest = sorted(self.generated.glob("*")) if self.generated.is_dir() else []
+        return [path for path in first + rest if path.is_file()]
+
+
+def find_run(*names: str) -> Run:
+    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the runs that ship.
+
+    Raises:
+        ToonGANError: none of them; says what to run.
+    """
+    for name in names:
+        run = Run.named(name)
+        if run.generator_path.is_file():
+            return run
+    for name in names:
+        run = Run(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name)
+        if run.generator_path.is_file():
+            return run
+    raise ToonGANError(
+        f"{' or '.join(names)} has no G.pth under {display(checkpoint_folder(names[0]).parent)}; "
+        f"train it first: python -m toongan train --run {names[0]}",
+        "run",
+    )
+
+
+def write_history(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, HISTORY_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a net as contiguous CPU tensors, spectral norm folded into the weights.
+
+    Loads into a net without spectral norm that then computes the same.
+    """
+    net = copy.deepcopy(net).cpu().eval()
+    state = {}
+    with torch.no_grad():
+        for key, value in net.state_dict().items():
+            module, _, rest = key.partition(".parametrizations.")
+            name, _, part = rest.partition(".")
+            if not rest:
+                state[key] = value
+            elif part == "original":
+                state[f"{module}.{name}"] = getattr(net.get_submodule(module), name)
+    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def save_state(path: Path, net: nn.Module) -> str:
+    """Write a net as a plain state dict; gives its SHA-256. Same weights, same bytes."""
+    buffer = io.BytesIO()
+    torch.save(plain_state(net), buffer)
+    with atomic_write(path) as part:
+        part.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def load_state(path: Path) -> Mapping[str, torch.Tensor]:
+    """Read a state dict, running no code that a file may hold.
+
+    Raises:
+        ToonGANError: there is no such file, or it is not a state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ToonGANError(f"There is no file {path}; train a run first, or check the path.")
+    if path.stat().st_size == 0:
+        raise ToonGANError(f"{path} is empty; train the run again, or take another copy.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ToonGANError(
+            f"{path} is not a plain state dict and was not opened, since it may hold code; "
+            "save it with torch.save(net.state_dict(), path)."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ToonGANError(f"{path} is damaged; train the run again, or take another copy.") from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ToonGANError(f"{path} is not a plain state dict; save it with torch.save(net.state_dict(), path).")
+    return state
+
+
+def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
+    return [value.shape for value in state.values() if value.ndim == 4]
+
+
+def load_generator(path: Path | str) -> Generator:
+    """The generator in a `G.pth`, ready to draw: sizes inferred from its tensors, in `eval` mode, on the CPU.
+
+    Raises:
+        ToonGANError: the file is missing, damaged, holds code, or is not a generator of this series.
+    """
+    state = load_state(Path(path))
+    shapes = conv_shapes(state)
+    if len(shapes) >= 2 and shapes[0][1] == 3 and shapes[-1][0] == 1:
+        raise ToonGANError(f"{path} is a discriminator; load_generator wants a G.pth.")
+    net = None
+    # Transposed convolutions keep (in, out, height, width); one block a doubling from 4 px.
+    if 4 <= len(shapes) <= 7 and shapes[-1][1] == 3:
+        net = Generator(2 ** (len(shapes) + 1), latent_dim=shapes[0][0], base_channels=shapes[-1][0])
+    return fill(net, state, path, "generator")
+
+
+def load_discriminator(path: Path | str) -> Discriminator:
+    """The discriminator in a `D.pth`: sizes inferred from its tensors, in `eval` mode, on the CPU.
+
+    Raises:
+        ToonGANError: the file is missing, damaged, holds code, or is not a discriminator of this series.
+    """
+    state = load_state(Path(path))
+    shapes = conv_shapes(state)
+    if len(shapes) >= 2 and shapes[-1][1] == 3:
+        raise ToonGANError(f"{path} is a generator; load_discriminator wants a D.pth.")
+    net = None
+    if 4 <= len(shapes) <= 7 and shapes[0][1] == 3 and shapes[-1][0] == 1:
+        size, base = 2 ** (len(shapes) + 1), shapes[0][0]
+        norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
+        net = Discriminator(size, base, norm=norm)
+    return fill(net, state, path, "discriminator")
+
+
+def fill(net: nn.Module | None, state: Mapping, path: Path | str, kind: str):
+    try:
+        if net is None:
+            raise RuntimeError("no such layout")
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ToonGANError(
+            f"{path} is not a {kind} of this series: its layers do not fit any of the sizes 32, 64, 128, 256."
+        ) from error
+    return net.eval().requires_grad_(False)
