@@ -25,7 +25,7 @@ def to_square(picture: Image.Image, image_size: int) -> Image.Image:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     box = (left, top, left + side, top + side)
-    return picture.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)
+    return picture.crop(box).resize((image_size, image_size), Image.Resampling.LANCZOS)
 
 # %% ../notebooks/01_dataset.ipynb #01-17
 def to_tensor(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,84 @@
+"""Execute the series in place, in reading order: `make notebooks`.
+
+Outputs are kept. A progress bar leaves only its last state, so that a notebook stays small and diffable.
+Options: names of chapters (all by default); -p NAME=VALUE sets a parameter wherever a chapter has it.
+"""
+
+import argparse
+import ast
+import json
+import sys
+from pathlib import Path
+
+import papermill
+from tqdm import tqdm
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def chapters() -> list[Path]:
+    return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+
+
+def parameters_of(path: Path) -> set[str]:
+    """Names set in the cell tagged `parameters`."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            tree = ast.parse("".join(cell["source"]))
+            return {target.id for node in tree.body for target in node.targets}
+    return set()
+
+
+def execute(source: Path, target: Path, parameters: dict, progress: bool = True) -> None:
+    """Run a chapter from top to bottom into `target`, with the parameters that it knows."""
+    known = {name: value for name, value in parameters.items() if name in parameters_of(source)}
+    papermill.execute_notebook(
+        source,
+        target,
+        parameters=known,
+        cwd=FOLDER,
+        kernel_name="python3",
+        progress_bar=progress,
+        request_save_on_cell_execute=False,
+        report_mode=False,
+    )
+
+
+def tidy(path: Path) -> None:
+    """Drop what a runner leaves behind: timings, its copy of the parameters, all but the last state of a bar."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"] = {
+        key: notebook["metadata"][key] for key in ("accelerator", "kernelspec") if key in notebook["metadata"]
+    } | {"language_info": {"name": "python"}}
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                text = "".join(output["text"])
+                lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.rstrip("\r").split("\n")]
+                output["text"] = "\n".join(lines).splitlines(keepends=True)
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("chapters", nargs="*", help="parts of names, such as 03 (default: all)")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args()
+    given = dict(pair.split("=", 1) for pair in options.p)
+    parameters = {name: ast.literal_eval(value) for name, value in given.items()}
+    wanted = options.chapters or [""]
+    chosen = [path for path in chapters() if any(part in path.name for part in wanted)]
+    for path in tqdm(chosen, desc="Chapters", file=sys.stdout):
+        finished = path.with_suffix(".executed.ipynb")
+        try:
+            execute(path, finished, parameters)
+            tidy(finished)
+            finished.replace(path)
+        finally:
+            finished.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The command line in a subprocess, as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, command
+from PIL import Image
+from toongan import load_generator
+
+SMALL = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
+
+
+def test_train_then_generate(tmp_path):
+    done = command("train", "--dataset", "avatars", "--kimg", 0.4, "--seed", 3, "--run", "mine", *SMALL, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "checkpoints" / "mine"
+    for name in ("G.pth", "D.pth", "run.json", "history.csv"):
+        assert (folder / name).stat().st_size > 0
+        assert name in done.stdout
+    for name in ("losses.png", "scores.png", "generated.gif", "samples-000.png"):
+        assert (tmp_path / "generated" / "mine" / name).stat().st_size > 0
+        assert name in done.stdout
+    assert "Drawing avataaars: 100%" in done.stdout and "Training: 100%" in done.stdout
+    assert json.loads((folder / "run.json").read_text())["seed"] == 3
+
+    out = tmp_path / "grid.png"
+    done = command("generate", "--run", "mine", "--count", 16, "--seed", 0, "--out", out, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(out).size == (4 * 34 - 2, 4 * 34 - 2)
+
+
+def test_minutes_are_measured_and_printed(tmp_path):
+    done = command("train", "--minutes", 0.01, "--run", "m", *SMALL, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kimg = json.loads((tmp_path / "checkpoints" / "m" / "run.json").read_text())["kimg"]
+    assert f"--kimg {kimg:g}" in done.stdout and "images a second" in done.stdout
+
+
+def test_data_by_script_and_command(tmp_path):
+    done = command("data", "avatars:adventurer", "--count", 70, "--image-size", 32, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "70 pictures of 32 px" in done.stdout
+    script = subprocess.run(
+        ["sh", str(REPOSITORY / "download-dataset.sh"), "avatars", "--count", "70", "--image-size", "32"],
+        env={**os.environ, "TOONGAN_HOME": str(tmp_path), "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert script.returncode == 0, script.stderr
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"avatars-adventurer", "avatars-avataaars"}
+
+
+def test_help_explains_every_option():
+    for name, options in {
+        "train": ["--dataset", "--image-size", "--minutes", "--kimg", "--seed", "--run", "--base-channels", "--device"],
+        "generate": ["--run", "--count", "--seed", "--out"],
+        "data": ["NAME", "--count", "--image-size"],
+    }.items():
+        done = command(name, "--help", home=REPOSITORY)
+        assert done.returncode == 0
+        for option in options:
+            assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["train", "--image-size", 100], "--image-size must be 32, 64, 128 or 256, not 100"),
+        (["data", "avatars", "--image-size", 65], "--image-size must be 32, 64, 128 or 256, not 65"),
+        (["train", "--dataset", "cats"], "--dataset 'cats' is not known; use avatars"),
+        (["train", "--dataset", "avatars:cubism"], "--dataset has no style 'cubism'; choose one of: adventurer"),
+        (["data", "avatars:initials"], "--dataset has no style 'initials'"),
+        (["train", "--minutes", 0], "--minutes must be more than 0, not 0"),
+        (["train", "--kimg", -1], "--kimg must be more than 0, not -1"),
+        (["train", "--minutes", "nan"], "--minutes must be more than 0, not nan"),
+        (["train", "--minutes", 1, "--kimg", 1], "--minutes and kimg both set"),
+        (["train", "--count", 5], "--count must be a whole number from 64 to 1,000,000, not 5"),
+        (["data", "avatars", "--count", 1000001], "--count must be a whole number from 64 to 1,000,000"),
+        (["train", "--batch-size", 256, "--count", 100], "--batch-size is 256, more than the 100 pictures"),
+        (["train", "--run", "../evil"], "--run must be a plain name"),
+        (["train", "--base-channels", 0], "--base-channels must be a whole number from 4 to 512"),
+        (["generate", "--run", "nobody"], "--run nobody has no G.pth"),
+        (["generate", "--count", 0], "--count must be a whole number from 1 to 10,000"),
+        (["generate", "--out", "grid.txt"], "--out must end in .png, .jpg or .webp"),
+    ],
+)
+def test_wrong_option(tmp_path, arguments, says):
+    done = command(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and says in lines[0], done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["train", "--image-sise", 64], ["train", "--seed", "x"], ["paint"], []])
+def test_unknown_option_or_type(tmp_path, arguments):
+    done = command(*arguments, home=tmp_path)
+    assert done.returncode == 2 and done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = command("train", *SMALL, home=tmp_path / "file")
+    assert done.returncode == 2
+    assert "Cannot write to" in done.stderr and "TOONGAN_HOME" in done.stderr and "Traceback" not in done.stderr
+    done = command("data", "avatars", home=tmp_path / "file")
+    assert done.returncode == 2 and "Cannot write to" in done.stderr
+
+
+def test_out_in_a_folder_that_cannot_be_made(shared_home, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = command("generate", "--run", "tiny", "--out", tmp_path / "file" / "grid.png", home=shared_home)
+    assert done.returncode == 2 and "Cannot write to" in done.stderr
+
+
+def test_broken_generator_file(tmp_path):
+    folder = tmp_path / "checkpoints" / "r"
+    folder.mkdir(parents=True)
+    (folder / "G.pth").touch()
+    done = command("generate", "--run", "r", "--out", tmp_path / "grid.png", home=tmp_path)
+    assert done.returncode == 2 and "G.pth is empty" in done.stderr
+    assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_usable_files(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "toongan", "train", "--run", "r", "--kimg", "1000", *map(str, SMALL)],
+        cwd=REPOSITORY,
+        env={**os.environ, "TOONGAN_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    seen = ""
+    while "real 0" not in seen:  # the bar's first reading: training is under way
+        part = process.stdout.read(1)
+        assert part, seen
+        seen += part
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "everything so far is saved" in rest and "G.pth" in rest
+    info = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())
+    assert not info["finished"] and 0 < info["done"] < info["steps"]
+    assert load_generator(tmp_path / "checkpoints" / "r" / "G.pth").image_size == 32
+    for name in ("losses.png", "scores.png", "generated.gif"):
+        assert (tmp_path / "generated" / "r" / name).stat().st_size > 0

@@ -1,0 +1,149 @@
+"""Pictures, packed folders, drawn avatars: chapter 01."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import toongan
+import torch
+from PIL import Image
+from toongan import avatars, datasets, packed
+from toongan.data import batches, tile, to_pixels, to_rgb, to_square, to_tensor
+
+
+def test_transparent_becomes_white():
+    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    picture.putpixel((0, 0), (10, 20, 30, 255))
+    pixels = np.asarray(to_rgb(picture))
+    assert pixels[0, 0].tolist() == [10, 20, 30]
+    assert pixels[1, 1].tolist() == [255, 255, 255]
+    palette = Image.new("P", (4, 4), 0)
+    palette.info["transparency"] = 0
+    assert np.asarray(to_rgb(palette))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_square_keeps_the_middle():
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 20:40] = 200
+    square = np.asarray(to_square(Image.fromarray(pixels), 10))
+    assert square.shape == (10, 10, 3)
+    assert (square == 200).all()
+
+
+def test_pixels_and_tensor_are_inverse():
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    tensor = to_tensor(pixels)
+    assert tensor.shape == (1, 3, 16, 16) and tensor.min() == -1 and tensor.max() == 1
+    assert torch.equal(to_pixels(tensor), pixels)
+
+
+def test_tile_places_every_picture():
+    pixels = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (10, 20, 30)])
+    sheet = tile(pixels, columns=2)
+    assert sheet.shape == (10, 10, 3)
+    assert (sheet[0, 0, 0], sheet[0, 6, 0], sheet[6, 0, 0], sheet[6, 6, 0]) == (10, 20, 30, 255)
+
+
+def test_batches_cover_an_epoch_in_a_new_order_each_time():
+    images = torch.arange(32, dtype=torch.uint8).reshape(32, 1, 1, 1).expand(32, 2, 2, 3)
+    stream = batches(images, 8, torch.Generator().manual_seed(1))
+    epochs = [torch.cat([to_pixels(next(stream))[:, 0, 0, 0] for _ in range(4)]).tolist() for _ in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(32))
+    assert epochs[0] != epochs[1]
+    again = batches(images, 8, torch.Generator().manual_seed(1))
+    assert to_pixels(next(again))[:, 0, 0, 0].tolist() == epochs[0][:8]
+
+
+def test_avatar_shows_what_its_labels_say():
+    """The colours that the labels name are the colours in the picture."""
+    checked = 0
+    for number in range(20):
+        pixels, seen = avatars.draw("avataaars", number, 128)
+        colours = {tuple(c) for c in pixels.reshape(-1, 3).tolist()}
+        for name in ("skin_color", "background_color", "clothes_color"):
+            if name == "clothes_color" and "blazer" in seen["clothes"]:
+                continue  # a blazer covers the shirt, and brings a colour of its own
+            value = seen[name].lstrip("#")
+            assert tuple(int(value[i : i + 2], 16) for i in (0, 2, 4)) in colours, (number, name, seen)
+            checked += 1
+    assert checked > 40
+
+
+def test_avatars_differ_and_repeat():
+    first = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
+    again = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert len({picture.tobytes() for picture in first}) == 30
+
+
+@pytest.mark.parametrize("style", ["adventurer", "toon-head", "lorelei", "big-smile", "micah", "open-peeps"])
+def test_styles_by_name(style):
+    pixels, seen = avatars.draw(datasets.parse_name(f"avatars:{style}"), 1, 64)
+    assert pixels.shape == (64, 64, 3) and pixels.std() > 10
+    assert seen
+
+
+def test_attribution_names_every_style():
+    text = (packed.Path(__file__).parent.parent / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for style in avatars.styles():
+        credit = avatars.credit(style)
+        row = next(line for line in text.splitlines() if f"`avatars:{style}`" in line)
+        assert credit["creator"] in row and credit["license"].rstrip(".") in row
+
+
+def test_prepared_set_is_drawn_once_and_labelled(home, capsys):
+    config = toongan.DataConfig("avatars", count=100, image_size=32)
+    data = toongan.prepare(config)
+    assert "Drawing avataaars" in capsys.readouterr().out
+    assert data.images.shape == (100, 32, 32, 3) and data.images.dtype == np.uint8
+    stamp = (data.folder / "images.npy").stat().st_mtime_ns
+    again = toongan.prepare(config)
+    assert (again.folder / "images.npy").stat().st_mtime_ns == stamp
+    assert "Drawing" not in capsys.readouterr().out
+    pixels, seen = avatars.draw("avataaars", 42, 32)
+    assert (again.images[42] == pixels).all()
+    assert {name: value for name, value in again.labels[42].items() if value} == seen
+    with open(data.folder / "index.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 100
+    meta = json.loads((data.folder / "meta.json").read_text(encoding="utf-8"))
+    assert meta["count"] == 100 and meta["credit"]["creator"] == "Pablo Stanley"
+
+
+def test_fewer_are_a_prefix_and_more_are_drawn_anew(home):
+    first = toongan.prepare(toongan.DataConfig("avatars", count=100, image_size=32), progress=False)
+    fewer = toongan.prepare(toongan.DataConfig("avatars", count=64, image_size=32), progress=False)
+    assert (fewer.images == first.images[:64]).all() and len(fewer.labels) == 64
+    assert fewer.fingerprint != first.fingerprint
+    more = toongan.prepare(toongan.DataConfig("avatars", count=130, image_size=32), progress=False)
+    assert len(more) == 130 and (more.images[:64] == fewer.images).all()
+
+
+def test_count_above_what_a_folder_holds(home):
+    data = toongan.prepare(toongan.DataConfig("avatars", count=64, image_size=32), progress=False)
+    with pytest.raises(toongan.ToonGANError, match="count is 65, but .* holds 64 pictures"):
+        packed.open_packed(data.folder, 65)
+
+
+def test_failed_packing_leaves_the_old_copy(home):
+    folder = home / "data" / "faces" / "32px"
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    packed.write_packed(folder, 2, 32, [(pixels, "a", {}), (pixels, "b", {"hair": "bob"})], {})
+
+    def breaks():
+        yield pixels, "a", {}
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(toongan.ToonGANError, match="No space left on device.*Free some space"):
+        packed.write_packed(folder, 3, 32, breaks(), {})
+    assert packed.open_packed(folder).labels == [{"hair": ""}, {"hair": "bob"}]
+    assert [path.name for path in folder.parent.iterdir()] == ["32px"]
+
+
+@pytest.mark.parametrize("name", ["images.npy", "meta.json"])
+def test_damaged_folder_is_named(home, name):
+    folder = home / "data" / "faces" / "32px"
+    packed.write_packed(folder, 1, 32, [(np.zeros((32, 32, 3), np.uint8), "a", {})], {})
+    (folder / name).write_bytes(b"")
+    with pytest.raises(toongan.ToonGANError, match="32px is damaged; delete it"):
+        packed.open_packed(folder)

@@ -1,0 +1,110 @@
+"""The nets of chapter 02."""
+
+import pytest
+import torch
+from conftest import DEVICES
+from toongan.errors import ToonGANError
+from toongan.models import Discriminator, Generator, count_parameters, init_weights
+from toongan.runs import plain_state
+from torch import nn
+
+SIZES = [32, 64, 128, 256]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
+def test_shapes_and_gradients(size, norm, device):
+    G = Generator(size, latent_dim=10, base_channels=4).to(device)
+    D = Discriminator(size, base_channels=4, norm=norm).to(device)
+    pictures = G(torch.randn(3, 10, device=device))
+    assert pictures.shape == (3, 3, size, size)
+    assert pictures.abs().max() <= 1
+    logits = D(pictures)
+    assert logits.shape == (3,)
+    logits.sum().backward()
+    for name, weights in [*G.named_parameters(), *D.named_parameters()]:
+        assert weights.grad is not None and weights.grad.isfinite().all(), name
+    assert any(weights.grad.abs().sum() > 0 for weights in G.parameters())
+
+
+def test_latent_as_map_or_vector():
+    G = Generator(32, latent_dim=10, base_channels=4).eval()
+    latent = torch.randn(2, 10)
+    assert torch.equal(G(latent), G(latent[:, :, None, None]))
+
+
+@pytest.mark.parametrize("size, ups, hidden", [(32, 4, 3), (64, 5, 4), (128, 6, 5), (256, 7, 6)])
+def test_one_block_a_doubling(size, ups, hidden):
+    G, D = Generator(size, base_channels=4), Discriminator(size, base_channels=4)
+    assert sum(isinstance(m, nn.ConvTranspose2d) for m in G.modules()) == ups
+    assert sum(isinstance(m, nn.LeakyReLU) for m in D.modules()) == hidden
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_guidelines(size):
+    """Radford et al. 2015, section 3, as a list."""
+    G, D = Generator(size, base_channels=4), Discriminator(size, base_channels=4)
+    names = {type(m).__name__ for net in (G, D) for m in net.modules()}
+    assert not [name for name in names if "Pool" in name or "Linear" in name or "Upsample" in name]
+    for conv in [m for m in G.modules() if isinstance(m, nn.ConvTranspose2d)][1:]:
+        assert conv.stride == (2, 2)
+    for conv in [m for m in D.modules() if isinstance(m, nn.Conv2d)][:-1]:
+        assert conv.stride == (2, 2)
+    assert isinstance(G.main[-1], nn.Tanh) and isinstance(G.main[-2], nn.ConvTranspose2d)
+    assert isinstance(D.main[1], nn.LeakyReLU) and D.main[1].negative_slope == 0.2
+    assert any(isinstance(m, nn.BatchNorm2d) for m in D.modules())
+    assert all(isinstance(m, (nn.ReLU, nn.Tanh)) for m in G.modules() if "LU" in type(m).__name__)
+
+
+def test_initial_weights():
+    G, D = init_weights(Generator()), init_weights(Discriminator())
+    weights = torch.cat([p.flatten() for net in (G, D) for p in net.parameters() if p.ndim == 4])
+    assert abs(weights.mean()) < 1e-3 and abs(weights.std() - 0.02) < 1e-3
+    scales = torch.cat([m.weight for m in G.modules() if isinstance(m, nn.BatchNorm2d)])
+    assert abs(scales.mean() - 1) < 0.01 and abs(scales.std() - 0.02) < 0.005
+
+
+def test_spectral_norm_is_near_one_from_the_start():
+    D = init_weights(Discriminator(64, 8, norm="spectral")).eval()
+    for conv in [m for m in D.modules() if isinstance(m, nn.Conv2d)]:
+        assert 0.8 < torch.linalg.matrix_norm(conv.weight.flatten(1), 2) < 1.3
+
+
+def test_sizes_of_the_paper():
+    """ngf = ndf = 64 at 64 px, the parameter counts of PyTorch's DCGAN example."""
+    assert count_parameters(Generator()) == 3_576_704
+    assert count_parameters(Discriminator()) == 2_765_568
+
+
+@pytest.mark.parametrize("size", [0, 48, 100, 512])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(ToonGANError, match="image_size must be 32, 64, 128 or 256"):
+        Generator(size)
+
+
+def test_state_loads_without_the_package():
+    """A G.pth fits the layers written out by hand, as in PyTorch's DCGAN example."""
+    G = init_weights(Generator(32, latent_dim=10, base_channels=4)).eval()
+    layers = nn.Sequential(
+        *[nn.ConvTranspose2d(10, 16, 4, 1, 0, bias=False), nn.BatchNorm2d(16), nn.ReLU()],
+        *[nn.ConvTranspose2d(16, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()],
+        *[nn.ConvTranspose2d(8, 4, 4, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()],
+        *[nn.ConvTranspose2d(4, 3, 4, 2, 1, bias=False), nn.Tanh()],
+    )
+    by_hand = nn.ModuleDict({"main": layers}).eval()
+    by_hand.load_state_dict(plain_state(G))
+    latent = torch.randn(2, 10, 1, 1)
+    assert torch.equal(by_hand["main"](latent), G(latent))
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+def test_plain_state_of_d_computes_the_same(norm):
+    D = init_weights(Discriminator(32, 4, norm=norm)).eval()
+    state = plain_state(D)
+    assert not [key for key in state if "parametrizations" in key]
+    plain = Discriminator(32, 4, norm="batch" if norm == "batch" else "none").eval()
+    plain.load_state_dict(state)
+    pictures = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(plain(pictures), D(pictures))
+    D.train()(pictures)  # saving must leave the net able to train on

@@ -1,0 +1,155 @@
+"""The chapters run, alone and in order; what is committed is clean; the package is what they export."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import NOTEBOOKS, REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "notebooks"))
+import execute  # noqa: E402
+
+SMALL = {
+    "MINUTES": 0.01,
+    "COUNT": 128,
+    "IMAGE_SIZE": 32,
+    "BASE_CHANNELS": 4,
+    "BATCH_SIZE": 16,
+    "STEPS": 10,
+    "FACES": 16,
+}
+IDS = [path.stem for path in NOTEBOOKS]
+
+
+def cells(path: Path, kind: str | None = None) -> list[dict]:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return [cell for cell in notebook["cells"] if kind in (None, cell["cell_type"])]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def test_the_series_is_complete():
+    assert IDS == ["00_quickstart", "01_dataset", "02_dcgan", "03_training", "04_results"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_runs_on_its_own(path, home, tmp_path):
+    """Each chapter, opened first, in an empty home, exercises solved."""
+    target = tmp_path / path.name
+    with_solutions = tmp_path / f"solved-{path.name}"
+    nbformat.write(add_solutions(path), with_solutions)
+    execute.execute(with_solutions, target, SMALL, progress=False)
+    images = [
+        output
+        for cell in cells(target, "code")
+        for output in cell["outputs"]
+        if {"image/png", "image/gif"} & set(output.get("data", {}))
+    ]
+    assert images, "a chapter shows pictures"
+
+
+def add_solutions(path: Path):
+    """The chapter with the folded solution of each exercise as a cell at its end."""
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    solutions = re.findall(r"<details><summary>Solution</summary>.*?```python\n(.*?)```.*?</details>", text, re.S)
+    assert len(solutions) == 3
+    notebook.cells += [nbformat.v4.new_code_cell(solution) for solution in solutions]
+    return notebook
+
+
+def test_runs_in_order(home, tmp_path):
+    """The whole series, one after the other, in one home; chapter 04 reads what chapter 03 made."""
+    for path in NOTEBOOKS:
+        execute.execute(path, tmp_path / path.name, SMALL, progress=False)
+    for run in ("quickstart", "chapter-03"):
+        assert {"G.pth", "D.pth", "run.json", "history.csv"} <= {
+            file.name for file in (home / "checkpoints" / run).iterdir()
+        }
+    made = {file.name for file in (home / "generated" / "chapter-03").iterdir()}
+    assert {"losses.png", "scores.png", "generated.gif", "interpolation.png", "new-faces-seed-1.png"} <= made
+    text = (tmp_path / "04_results.ipynb").read_text(encoding="utf-8")
+    assert "Run chapter-03" in text
+
+
+@pytest.mark.parametrize("name, value", [("IMAGE_SIZE", 100), ("DATASET", "cats"), ("MINUTES", 0)])
+def test_wrong_parameter_is_one_sentence(home, tmp_path, name, value):
+    with pytest.raises(Exception, match="ToonGANError"):
+        execute.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", {**SMALL, name: value}, progress=False)
+    assert not (home / "checkpoints").exists()
+
+
+def test_first_cell_is_the_same_everywhere():
+    firsts = {source(cells(path, "code")[0]) for path in NOTEBOOKS}
+    assert len(firsts) == 1
+    text = firsts.pop()
+    assert "except" not in text and not re.search(r"install.*(torch|numpy)", text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_hygiene(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(nbformat.read(path, as_version=4))
+    assert set(notebook["metadata"]) == {"accelerator", "kernelspec", "language_info"}
+    assert notebook["metadata"]["accelerator"] == "GPU"
+    code = cells(path, "code")
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        assert source(cell).strip()
+        assert not source(cell).lstrip().startswith(("!", "%%bash"))
+        assert set(cell["metadata"]) <= {"tags"}
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr", source(cell)
+            assert not any("widget" in kind for kind in output.get("data", {}))
+    assert path.stat().st_size < 3_000_000
+    assert str(REPOSITORY) not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_parameters_are_literals_with_forms(path):
+    tagged = [cell for cell in cells(path, "code") if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    for line in source(tagged[0]).splitlines():
+        assert re.fullmatch(r'[A-Z_]+ = ("[^"]*"|[\d.]+|True|False)  # @param .+', line), line
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_reads_as_a_chapter(path):
+    text = "\n".join(map(source, cells(path, "markdown")))
+    for part in ("**Time:**", "## Recap", "## Exercises", "**Next:**"):
+        assert part in text
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), target
+    lengths = sorted(len(source(cell).splitlines()) for cell in cells(path, "code"))
+    assert lengths[len(lengths) // 2] <= 9
+
+
+def test_package_is_what_the_chapters_export(tmp_path):
+    """`nbdev-export` in a copy changes no byte."""
+    copy = tmp_path / "copy"
+    ignored = shutil.ignore_patterns(".git", ".venv", "data", "checkpoints", "generated", "__pycache__", "*.executed.ipynb")
+    shutil.copytree(REPOSITORY, copy, ignore=ignored)
+    before = {path.name: path.read_bytes() for path in (copy / "toongan").glob("*.py")}
+    exported = [name for name, text in before.items() if b"AUTOGENERATED" in text[:80]]
+    assert {"data.py", "models.py", "training.py", "results.py"} <= set(exported)
+    for name in ("data.py", "models.py", "training.py", "results.py"):
+        (copy / "toongan" / name).unlink()
+    tool = Path(sys.executable).parent / "nbdev-export"
+    subprocess.run([tool], cwd=copy, check=True, capture_output=True)
+    after = {path.name: path.read_bytes() for path in (copy / "toongan").glob("*.py")}
+    assert after.keys() == before.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_exported_modules_say_where_they_come_from():
+    for name, chapter in {"data": "01_dataset", "models": "02_dcgan", "training": "03_training", "results": "04_results"}.items():
+        first = (REPOSITORY / "toongan" / f"{name}.py").read_text(encoding="utf-8").splitlines()[0]
+        assert chapter in first

@@ -1,0 +1,52 @@
+"""The repository itself: layout, make targets, requirements, README."""
+
+import re
+import subprocess
+
+from conftest import REPOSITORY
+
+
+def test_layout():
+    for name in (
+        "notebooks data checkpoints generated requirements.txt requirements-dev.txt download-dataset.sh README.md "
+        "toongan tests benchmarks Makefile pyproject.toml LICENSE ATTRIBUTION.md .ci/run"
+    ).split():
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_requirements_are_lower_bounds_that_colab_meets():
+    """Its published versions; an upper bound on these would make pip replace them there."""
+    colab = {"torch": (2, 11), "torchvision": (0, 26), "numpy": (2, 1, 3), "pillow": (11, 3), "matplotlib": (3, 10)}
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    found = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups() for line in lines if line.split(">")[0] in colab)
+    assert found.keys() == colab.keys()
+    for name, bound in found.items():
+        assert tuple(map(int, bound.split("."))) <= colab[name], name
+
+
+def test_make_targets_exist():
+    for target in ("faces", "test", "notebooks", "lab", "export", "gpu", "help"):
+        done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    minutes = subprocess.run(["make", "-n", "faces", "MINUTES=1"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert "train --run quickstart --minutes 1" in minutes.stdout
+
+
+def test_workers_do_not_load_torch():
+    """Drawing in worker processes must stay light: the package imports torch only on use."""
+    import sys
+
+    code = "import sys, toongan.avatars, toongan.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_readme_commands_exist():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make (\w+)", text, re.M))
+    assert {"faces", "test"} <= targets
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (REPOSITORY / path).exists(), path
