@@ -3,6 +3,7 @@
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make lab              open the series in JupyterLab
 # make export           write the package from the notebooks
+# make clean-notebooks  drop what an editor leaves in them, execution counts included
 # make gpu              tests, then a ten-minute run, on a machine with a GPU
 
 MINUTES ?= 5
@@ -15,7 +16,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces test notebooks lab export check-export gpu help
+.PHONY: faces test notebooks lab export clean-notebooks gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -34,8 +35,9 @@ lab: $(ready)
 
 export: $(ready_dev)
 	$(VENV)/bin/nbdev-export
+
+clean-notebooks: $(ready_dev)
 	$(VENV)/bin/nbdev-clean --fname notebooks
-	rm -f notebooks/llms.txt
 
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"

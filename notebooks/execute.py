@@ -1,7 +1,7 @@
 """Execute the series in place, in reading order: `make notebooks`.
 
 Outputs are kept. A progress bar leaves only its last state, so that a notebook stays small and diffable.
-Options: names of chapters (all by default); -p NAME=VALUE sets a parameter wherever a chapter has it.
+`python notebooks/execute.py 03` executes one chapter.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def execute(source: Path, target: Path, parameters: dict, progress: bool = True)
 
 
 def tidy(path: Path) -> None:
-    """Drop what a runner leaves behind: timings, its copy of the parameters, all but the last state of a bar."""
+    """Drop what a runner leaves behind: timings, all but the last state of a bar."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"] = {
         key: notebook["metadata"][key] for key in ("accelerator", "kernelspec") if key in notebook["metadata"]
@@ -64,16 +64,13 @@ def tidy(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chapters", nargs="*", help="parts of names, such as 03 (default: all)")
-    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
-    given = dict(pair.split("=", 1) for pair in options.p)
-    parameters = {name: ast.literal_eval(value) for name, value in given.items()}
     wanted = options.chapters or [""]
     chosen = [path for path in chapters() if any(part in path.name for part in wanted)]
     for path in tqdm(chosen, desc="Chapters", file=sys.stdout):
         finished = path.with_suffix(".executed.ipynb")
         try:
-            execute(path, finished, parameters)
+            execute(path, finished, {})
             tidy(finished)
             finished.replace(path)
         finally:

@@ -43,7 +43,7 @@ class TrainConfig:
     recipe: Recipe = "modern"
     """classic: the loss, norms and rates of the paper. modern: the same generator, trained harder (chapter 03)."""
     base_channels: Optional[int] = None
-    """Width of both nets. [default: 64 on a GPU, 32 on the CPU]"""
+    """Width of both nets. [default: 64 on a GPU, 16 on the CPU]"""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     batch_size: int = 64

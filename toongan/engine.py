@@ -48,13 +48,12 @@ class Trainer:
         self.loss = self.recipe.loss
         self.context = hardware.autocast(device, precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.base_channels = config.base_channels or (32 if device.type == "cpu" else 64)
+        self.base_channels = config.base_channels or (16 if device.type == "cpu" else 64)
 
-        width = max(4, round(self.base_channels * self.recipe.discriminator_width))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels))
-            D = init_weights(Discriminator(config.image_size, width, norm=self.recipe.norm))
+            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm))
         self.G = G.to(device, memory_format=torch.channels_last)
         self.D = D.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
@@ -287,7 +286,6 @@ def describe_run(
         "settings": {
             **dataclasses.asdict(config),
             "base_channels": trainer.base_channels,
-            "discriminator_channels": trainer.D.base_channels,
             "precision": precision,
             "device": device.type,
         },

@@ -28,10 +28,11 @@ def generated_folder(run: str) -> Path:
 
 
 def display(path: Path) -> str:
-    """`path` relative to the working folder where that is shorter to read."""
+    """`path` as a person would write it: relative to the working folder where that is shorter."""
+    path = Path(path).absolute()
     try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
+        return min(os.path.relpath(path), str(path), key=len)
+    except ValueError:  # another drive
         return str(path)
 
 

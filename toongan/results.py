@@ -4,8 +4,10 @@
 __all__ = ['plot_losses', 'finish_figure', 'plot_scores', 'show_grid', 'make_gif', 'slerp']
 
 # %% ../notebooks/04_results.ipynb #04-03
+import io
+from pathlib import Path
+
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from PIL import Image
 
@@ -13,27 +15,27 @@ from .paths import atomic_write
 from .runs import Run
 
 # %% ../notebooks/04_results.ipynb #04-07
-def plot_losses(run: Run, show: bool = False) -> None:
-    """The losses of D and G over the run; writes `losses.png`."""
+def plot_losses(run: Run, folder: Path | None = None, show: bool = False) -> None:
+    """The losses of D and G over the run; writes `losses.png` to `folder` (the run's own by default)."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(history["kimg"], history["loss_d"], label="discriminator")
     ax.plot(history["kimg"], history["loss_g"], "--", label="generator")
     ax.set(title=f"Losses, run {run.name}", xlabel="thousand images seen", ylabel="loss (nats)")
     ax.legend()
-    finish_figure(fig, run, "losses.png", show)
+    finish_figure(fig, (folder or run.generated) / "losses.png", show)
 
 
-def finish_figure(fig: plt.Figure, run: Run, name: str, show: bool) -> None:
-    with atomic_write(run.generated / name) as part:
+def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
+    with atomic_write(path) as part:
         fig.savefig(part, dpi=110)
     if show:
         plt.show()
     plt.close(fig)
 
 # %% ../notebooks/04_results.ipynb #04-10
-def plot_scores(run: Run, show: bool = False) -> None:
-    """The real and the fake score over the run; writes `scores.png`."""
+def plot_scores(run: Run, folder: Path | None = None, show: bool = False) -> None:
+    """The real and the fake score over the run; writes `scores.png` to `folder` (the run's own by default)."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(history["kimg"], history["real_score"], label="real pictures")
@@ -41,21 +43,23 @@ def plot_scores(run: Run, show: bool = False) -> None:
     ax.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     ax.set(title=f"Scores, run {run.name}", xlabel="thousand images seen", ylabel="mean sigmoid(D)", ylim=(0, 1))
     ax.legend()
-    finish_figure(fig, run, "scores.png", show)
+    finish_figure(fig, (folder or run.generated) / "scores.png", show)
 
 # %% ../notebooks/04_results.ipynb #04-14
-def show_grid(path, title: str) -> None:
-    """Show one picture file, with a title."""
-    fig, ax = plt.subplots(figsize=(5, 5.2), layout="constrained")
-    ax.imshow(Image.open(path))
-    ax.set_title(title)
-    ax.axis("off")
-    plt.show()
-    plt.close(fig)
+def show_grid(path: Path, title: str) -> None:
+    """Show a picture file in a notebook, as a JPEG: noisy grids make large PNGs."""
+    from IPython.display import Image as Inline
+    from IPython.display import display
+
+    data = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(data, "JPEG", quality=85)
+    print(title, flush=True)
+    display(Inline(data=data.getvalue(), format="jpeg"))
 
 # %% ../notebooks/04_results.ipynb #04-17
-def make_gif(run: Run, seconds: float = 6.0, width: int = 320) -> None:
-    """The numbered sample grids as a film, upper half, at most `width` px wide; writes `generated.gif`."""
+def make_gif(run: Run, folder: Path | None = None, seconds: float = 6.0, width: int = 320) -> None:
+    """The upper half of the numbered sample grids as a film, at most `width` px wide; writes `generated.gif`."""
     frames = []
     for path in run.grids:
         with Image.open(path) as grid:
@@ -65,10 +69,10 @@ def make_gif(run: Run, seconds: float = 6.0, width: int = 320) -> None:
     rest = 2000
     each = round(1000 * seconds / len(frames))
     times = [each] * (len(frames) - 1) + [rest]
-    with atomic_write(run.generated / "generated.gif") as part:
+    with atomic_write((folder or run.generated) / "generated.gif") as part:
         frames[0].save(part, save_all=True, append_images=frames[1:], duration=times, loop=0)
 
-# %% ../notebooks/04_results.ipynb #04-23
+# %% ../notebooks/04_results.ipynb #04-22
 def slerp(start: torch.Tensor, end: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
     """Spherical path between two latent vectors `(latent_dim,)`: `(len(fractions), latent_dim)`.
 

@@ -73,7 +73,6 @@ class Recipe:
         learning_rate: Adam's peak rate for G and for D.
         final_rate: fraction of the peak at the end of the run.
         average: whether G.pth is the moving average of the weights.
-        discriminator_width: D's base channels as a fraction of G's.
     """
 
     loss: type
@@ -81,13 +80,12 @@ class Recipe:
     learning_rate: float
     final_rate: float
     average: bool
-    discriminator_width: float
     betas: tuple[float, float] = (0.5, 0.999)
 
 
 RECIPES = {
-    "classic": Recipe(NonSaturating, "batch", 2e-4, 1.0, False, 1.0),
-    "modern": Recipe(Relativistic, "spectral", 1e-3, 0.1, True, 0.5),
+    "classic": Recipe(NonSaturating, "batch", 2e-4, 1.0, False),
+    "modern": Recipe(Relativistic, "spectral", 1e-3, 0.1, True),
 }
 
 # %% ../notebooks/03_training.ipynb #03-30
