@@ -8,7 +8,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def main() -> None:
                 recipe=recipe, base_channels=options.base_channels, batch_size=options.batch_size
             )
             trainer = engine.Trainer(config, images, device, precision)
-            sides[recipe] = (trainer.step(number, 10_000) for number in cycle(range(10_000)))
+            sides[recipe] = map(trainer.step, cycle(range(10_000)), repeat(10_000))
         speeds = {name: [] for name in sides}
         for steps in sides.values():
             list(islice(steps, 3))

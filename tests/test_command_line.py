@@ -37,7 +37,7 @@ def test_minutes_are_measured_and_printed(tmp_path):
     done = command("train", "--minutes", 0.01, "--run", "m", *SMALL, home=tmp_path)
     assert done.returncode == 0, done.stderr
     kimg = json.loads((tmp_path / "checkpoints" / "m" / "run.json").read_text())["kimg"]
-    assert f"--kimg {kimg:g}" in done.stdout and "images a second" in done.stdout
+    assert f"--kimg {kimg!r}\n" in done.stdout and "images a second" in done.stdout
 
 
 def test_data_by_script_and_command(tmp_path):
@@ -73,7 +73,7 @@ def test_help_explains_every_option():
         (["data", "avatars", "--image-size", 65], "--image-size must be 32, 64, 128 or 256, not 65"),
         (["train", "--dataset", "cats"], "--dataset 'cats' is not known; use avatars"),
         (["train", "--dataset", "avatars:cubism"], "--dataset has no style 'cubism'; choose one of: adventurer"),
-        (["data", "avatars:initials"], "--dataset has no style 'initials'"),
+        (["data", "avatars:initials"], "NAME has no style 'initials'"),
         (["train", "--minutes", 0], "--minutes must be more than 0, not 0"),
         (["train", "--kimg", -1], "--kimg must be more than 0, not -1"),
         (["train", "--minutes", "nan"], "--minutes must be more than 0, not nan"),

@@ -55,6 +55,11 @@ def test_batches_cover_an_epoch_in_a_new_order_each_time():
     assert to_pixels(next(again))[:, 0, 0, 0].tolist() == epochs[0][:8]
 
 
+def test_batch_larger_than_the_data_is_refused():
+    with pytest.raises(toongan.ToonGANError, match="batch_size is 9, more than the 8 pictures"):
+        next(batches(torch.zeros(8, 2, 2, 3, dtype=torch.uint8), 9, torch.Generator()))
+
+
 def test_avatar_shows_what_its_labels_say():
     """The colours that the labels name are the colours in the picture."""
     checked = 0

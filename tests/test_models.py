@@ -71,8 +71,8 @@ def test_spectral_norm_is_near_one_from_the_start():
         assert 0.8 < torch.linalg.matrix_norm(conv.weight.flatten(1), 2) < 1.3
 
 
-def test_sizes_of_the_paper():
-    """ngf = ndf = 64 at 64 px, the parameter counts of PyTorch's DCGAN example."""
+def test_sizes_of_pytorchs_example():
+    """ngf = ndf = 64 at 64 px."""
     assert count_parameters(Generator()) == 3_576_704
     assert count_parameters(Discriminator()) == 2_765_568
 

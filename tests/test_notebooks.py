@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from conftest import NOTEBOOKS, REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "notebooks"))
-import execute  # noqa: E402
+import execute
 
 SMALL = {
     "MINUTES": 0.01,
@@ -79,9 +80,16 @@ def test_runs_in_order(home, tmp_path):
     assert "Run quickstart" in text
 
 
-@pytest.mark.parametrize("name, value", [("IMAGE_SIZE", 100), ("DATASET", "cats"), ("MINUTES", 0)])
-def test_wrong_parameter_is_one_sentence(home, tmp_path, name, value):
-    with pytest.raises(Exception, match="ToonGANError"):
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("IMAGE_SIZE", 100, "image_size must be 32, 64, 128 or 256, not 100"),
+        ("DATASET", "cats", "dataset 'cats' is not known; use avatars"),
+        ("MINUTES", 0, "minutes must be more than 0, not 0"),
+    ],
+)
+def test_wrong_parameter_is_named(home, tmp_path, name, value, says):
+    with pytest.raises(papermill.PapermillExecutionError, match=f"ToonGANError: {says}"):
         execute.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", {**SMALL, name: value}, progress=False)
     assert not (home / "checkpoints").exists()
 

@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+import sys
 
+import tyro
 from conftest import REPOSITORY
 
 
@@ -34,8 +36,6 @@ def test_make_targets_exist():
 
 def test_workers_do_not_load_torch():
     """Drawing in worker processes must stay light: the package imports torch only on use."""
-    import sys
-
     code = "import sys, toongan.avatars, toongan.cli; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
@@ -43,10 +43,16 @@ def test_workers_do_not_load_torch():
 
 def test_readme_commands_exist():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^make (\w+)", text, re.M))
-    assert {"faces", "test"} <= targets
+    targets = set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.M))
+    assert {"faces", "test", "notebooks", "lab", "export"} <= targets
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
+    from toongan.cli import Command
+
+    commands = re.findall(r"^python -m toongan (.+)$", text, re.M)
+    assert len(commands) >= 3
+    for arguments in commands:
+        tyro.cli(Command, args=arguments.split())
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (REPOSITORY / path).exists(), path

@@ -125,7 +125,7 @@ def draw_many(style: str, count: int, image_size: int) -> Iterator[tuple[np.ndar
     """Avatars 0 to `count` - 1 in order, drawn on all cores."""
     load_style(style)
     chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
-    workers = min(os.cpu_count() or 1, len(chunks))
+    workers = min(cores(), len(chunks))
     if workers == 1:
         for chunk in chunks:
             yield from draw_chunk(style, chunk, image_size)
@@ -144,6 +144,13 @@ def draw_many(style: str, count: int, image_size: int) -> Iterator[tuple[np.ndar
             yield from future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores this process may use: fewer than the machine has, in a container or a batch job."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def leave_interrupts_to_parent() -> None:

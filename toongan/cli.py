@@ -18,11 +18,15 @@ Command = Union[
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exits with 2 after a wrong setting, 130 after an interrupt."""
+    command = None
     try:
         command = tyro.cli(Command, prog="toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces.")
         run(command)
     except ToonGANError as error:
-        print(f"error: {error.for_command_line()}", file=sys.stderr)
+        text = error.for_command_line()
+        if isinstance(command, DataConfig):
+            text = text.replace("--dataset", "NAME", 1)  # there it is an argument, not an option
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

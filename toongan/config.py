@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,7 +26,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class TrainConfig:
     """Train a generator and a discriminator; leaves G.pth, D.pth, curves and sample grids."""
 
-    run: str = "my-run"
+    run: str = "quickstart"
     """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
     dataset: str = "avatars"
     """What to learn: avatars, or avatars:STYLE (avatars:adventurer, avatars:toon-head ...)."""
@@ -34,15 +34,15 @@ class TrainConfig:
     """Pictures to train on; they are drawn on first use."""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
-    minutes: Optional[float] = None
+    minutes: float | None = None
     """Training time. Measured at the start and turned into a number of images. [default: 5]"""
-    kimg: Optional[float] = None
+    kimg: float | None = None
     """Thousand images to train on, instead of minutes: repeats a run exactly."""
     seed: int = 0
     """Same seed, same machine, same versions: same bytes on the CPU."""
     recipe: Recipe = "modern"
     """classic: the loss, norms and rates of the paper. modern: the same generator, trained harder (chapter 03)."""
-    base_channels: Optional[int] = None
+    base_channels: int | None = None
     """Width of both nets. [default: 64 on a GPU, 16 on the CPU]"""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""

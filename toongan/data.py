@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .errors import ToonGANError
+
 # %% ../notebooks/01_dataset.ipynb #01-10
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Any picture as RGB; what is transparent becomes white."""
@@ -57,7 +59,12 @@ def batches(
     Args:
         images: uint8 `(N, H, W, 3)`, on any device.
         generator: decides the order; a CPU generator.
+
+    Raises:
+        ToonGANError: there are fewer pictures than a batch holds.
     """
+    if batch_size > len(images):
+        raise ToonGANError(f"is {batch_size}, more than the {len(images)} pictures; lower it.", "batch_size")
     while True:
         order = torch.randperm(len(images), generator=generator)
         for chosen in order.split(batch_size):

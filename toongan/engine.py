@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import math
 import platform
 import signal
@@ -72,7 +73,7 @@ class Trainer:
 
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
-        factor = rate_factor(number, steps, self.recipe.final_rate)
+        factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
         for optimizer in (self.optimizer_g, self.optimizer_d):
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
@@ -96,6 +97,12 @@ class Trainer:
     def generator(self) -> Generator:
         """The generator to draw and to save: the moving average where the recipe keeps one."""
         return self.G if self.average is None else self.average
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """A generator of random numbers for one purpose: faces to show must not repeat those trained on."""
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @torch.no_grad()
@@ -123,12 +130,15 @@ def measure_speed(trainer: Trainer, seconds: float = 4.0) -> float:
     return done * trainer.config.batch_size / (time.perf_counter() - start)
 
 
-def plan_steps(config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str) -> tuple[int, dict]:
+def plan_steps(
+    config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str, progress: bool
+) -> tuple[int, dict]:
     """How many steps the run takes, and how that number came about."""
     if config.kimg is not None:
         return max(MIN_STEPS, round(config.kimg * 1000 / config.batch_size)), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
-    print("Measuring the training speed (a few seconds) ...", flush=True)
+    if progress:
+        print("Measuring the training speed (a few seconds) ...", flush=True)
     rate = measure_speed(Trainer(config, images, device, precision))
     steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
     return steps, {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
@@ -183,23 +193,25 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     images = torch.from_numpy(np.array(data.images)).to(device)
     if progress:
         print(f"Training {run.name} on {hardware.describe(device)}, {precision}, {config.recipe} recipe")
-        if device.type == "cpu":
+        if device.type == "cpu" and config.device == "auto":
             print("No GPU found: a GPU would train on many times more pictures in the same time.")
-    steps, plan = plan_steps(config, images, device, precision)
+    steps, plan = plan_steps(config, images, device, precision, progress)
     kimg = steps * config.batch_size / 1000
     if progress:
         speed = f" at {plan['images_per_second']:,.0f} images a second" if "images_per_second" in plan else ""
-        print(f"{steps:,} steps of {config.batch_size} images{speed}; to repeat exactly: --kimg {kimg:g}", flush=True)
+        print(f"{steps:,} steps of {config.batch_size} images{speed}; to repeat exactly: --kimg {kimg!r}", flush=True)
 
+    previous = run.set_aside()
+    if previous and progress:
+        print(f"The earlier run of this name is now {display(previous)}", flush=True)
     trainer = Trainer(config, images, device, precision)
     info = describe_run(config, trainer, data, device, precision, steps, plan)
-    fixed = torch.randn(GRID_FACES, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
+    fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
     history, seconds, done = [], 0.0, 0
     pending = []
     every = max(1, steps // HISTORY_ROWS)
     to_draw = grid_steps(steps)
     to_show = set(to_draw[:: len(to_draw) // 4][1:]) if show else set()
-    old_grids = set(run.grids)
 
     def save_all() -> None:
         info.update(done=done, kimg=done * config.batch_size / 1000, finished=done == steps, seconds=round(seconds, 1))
@@ -209,12 +221,11 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
         sheet = tile(draw(trainer.generator, fixed))
         with atomic_write(run.grid_path(number)) as part:
             Image.fromarray(sheet).save(part)
-        old_grids.discard(run.grid_path(number))
 
     def record() -> None:
         """Read what the device gathered since the last row: the only wait in the loop."""
         nonlocal seconds, mark
-        means = torch.stack(pending).double().mean(0).tolist()
+        means = torch.stack(pending).cpu().double().mean(0).tolist()
         pending.clear()
         seconds, mark = seconds + time.perf_counter() - mark, time.perf_counter()
         kimg = done * config.batch_size / 1000
@@ -236,6 +247,8 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
         mark = time.perf_counter()
         for number in range(steps):
             if number in to_draw:
+                if pending:
+                    record()
                 save_grid(to_draw.index(number))
                 if number in to_show:
                     bar.clear()
@@ -253,8 +266,6 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
             record()
         grids_drawn = sum(number < done for number in to_draw)
         save_grid(grids_drawn if done < steps else len(to_draw) - 1)
-        for stale in old_grids:
-            stale.unlink(missing_ok=True)
         save_all()
     finish(run, show)
     if progress:
@@ -265,7 +276,7 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
 def check_finite(means: list[float], step: int) -> None:
     if not all(map(math.isfinite, means)):
         raise ToonGANError(
-            f"The loss is no longer a number after step {step:,}. The files of the last grid are kept; "
+            f"The loss is no longer a number after step {step:,}. Whatever was saved before is kept; "
             "train again with --precision fp32, or another --seed."
         )
 
@@ -336,9 +347,7 @@ def generate(config: GenerateConfig) -> Path:
     """
     generator = load_generator(find_run(config.run).generator_path)
     writable_folder(config.out.absolute().parent)
-    latent = torch.randn(
-        config.count, generator.latent_dim, generator=torch.Generator().manual_seed(config.seed)
-    )
+    latent = torch.randn(config.count, generator.latent_dim, generator=seeded(config.seed, "generate"))
     sheet = tile(draw(generator, latent), columns=math.ceil(math.sqrt(config.count)))
     with atomic_write(config.out) as part:
         Image.fromarray(sheet).save(part)

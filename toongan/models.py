@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from .config import IMAGE_SIZES, check_image_size
+from .config import check_image_size
 
 # %% ../notebooks/02_dcgan.ipynb #02-15
 def up_block(in_channels: int, out_channels: int, stride: int = 2, padding: int = 1) -> list[nn.Module]:
@@ -93,7 +93,7 @@ class Discriminator(nn.Module):
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
     """Draw all convolution weights from N(0, 0.02) and batch norm scales from N(1, 0.02), in place.
 
-    Radford et al. 2015, section 4.
+    Radford et al. 2015, section 4, for the convolutions; the scales as in PyTorch's DCGAN example.
     """
     with torch.no_grad():
         for name, weights in net.named_parameters():

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,18 @@ class Run:
         writable_folder(self.checkpoints)
         writable_folder(self.generated)
         return self
+
+    def set_aside(self) -> Path | None:
+        """Rename an earlier run of this name to NAME-previous; gives its new checkpoint folder, if there was one."""
+        if not self.generator_path.is_file():
+            return None
+        previous = None
+        for folder in (self.generated, self.checkpoints):
+            previous = folder.with_name(f"{folder.name}-previous")
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+        self.make()
+        return previous
 
     @property
     def generator_path(self) -> Path:

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .models import Discriminator, Generator, init_weights
-
 # %% ../notebooks/03_training.ipynb #03-06
 def bce(logits: torch.Tensor, target: float) -> torch.Tensor:
     """Mean binary cross-entropy of `(N,)` logits against one target for all."""
@@ -33,7 +31,7 @@ class NonSaturating:
 
 # %% ../notebooks/03_training.ipynb #03-21
 class Relativistic:
-    """Relativistic pairing: each fake logit against a real one (Jolicoeur-Martineau 2018, section 3)."""
+    """Relativistic pairing: each fake logit against a real one (Jolicoeur-Martineau 2018, section 4.1)."""
 
     @staticmethod
     def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
@@ -45,10 +43,10 @@ class Relativistic:
         return F.softplus(real_logits - fake_logits).mean()
 
 # %% ../notebooks/03_training.ipynb #03-23
-def rate_factor(step: int, steps: int, final: float, warmup: int = 50) -> float:
-    """Learning rate at `step` of `steps` as a fraction of its peak: linear warm-up, then a cosine to `final`."""
+def rate_factor(step: int, steps: int, final: float, warmup: int) -> float:
+    """Learning rate at `step` of `steps` as a fraction of its peak: `warmup` linear steps, then a cosine to `final`."""
     progress = step / max(steps, 1)
-    return min(1.0, (step + 1) / warmup) * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return min(1.0, (step + 1) / max(warmup, 1)) * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 # %% ../notebooks/03_training.ipynb #03-26
 @torch.no_grad()
@@ -72,6 +70,7 @@ class Recipe:
         norm: D's norm, `batch` or `spectral`.
         learning_rate: Adam's peak rate for G and for D.
         final_rate: fraction of the peak at the end of the run.
+        warmup: steps until the peak is reached.
         average: whether G.pth is the moving average of the weights.
     """
 
@@ -79,13 +78,14 @@ class Recipe:
     norm: str
     learning_rate: float
     final_rate: float
+    warmup: int
     average: bool
     betas: tuple[float, float] = (0.5, 0.999)
 
 
 RECIPES = {
-    "classic": Recipe(NonSaturating, "batch", 2e-4, 1.0, False),
-    "modern": Recipe(Relativistic, "spectral", 1e-3, 0.1, True),
+    "classic": Recipe(NonSaturating, "batch", 2e-4, 1.0, 0, False),
+    "modern": Recipe(Relativistic, "spectral", 1e-3, 0.1, 50, True),
 }
 
 # %% ../notebooks/03_training.ipynb #03-30
