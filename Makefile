@@ -47,7 +47,7 @@ gpu: $(ready_dev)
 $(ready): requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; install it, or run make PYTHON=/path/to/python3." >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: this Python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	@test -x $(python) || $(PYTHON) -m venv $(VENV)
+	@test -x $(python) || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the packages of requirements.txt: about 5 GB, one to five minutes, this first time only."
 	@$(python) -m pip install --quiet --upgrade pip
 	@$(python) -m pip install --requirement requirements.txt

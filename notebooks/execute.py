@@ -53,12 +53,31 @@ def tidy(path: Path) -> None:
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags")
         cell["metadata"] = {"tags": tags} if tags else {}
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "stream":
-                text = "".join(output["text"])
-                lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.rstrip("\r").split("\n")]
-                output["text"] = "\n".join(lines).splitlines(keepends=True)
+        if "outputs" in cell:
+            cell["outputs"] = join_streams(cell["outputs"])
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def join_streams(outputs: list[dict]) -> list[dict]:
+    """Join what was printed in one go, and keep what a terminal would still show of it."""
+    joined = []
+    for output in outputs:
+        if output["output_type"] != "stream":
+            joined.append(output)
+        elif joined and joined[-1].get("name") == output["name"]:
+            joined[-1]["text"] = [*joined[-1]["text"], *output["text"]]
+        else:
+            joined.append(output)
+    for output in joined:
+        if output["output_type"] == "stream":
+            lines = [last_state(line) for line in "".join(output["text"]).split("\n")]
+            output["text"] = "\n".join(lines).splitlines(keepends=True)
+    return [output for output in joined if output.get("text") != []]
+
+
+def last_state(line: str) -> str:
+    """What is left on a line after its carriage returns."""
+    return next((state.rstrip() for state in reversed(line.split("\r")) if state.strip()), "")
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ def test_tiny_budget_still_gives_twenty_rows(home):
 
 
 def test_minutes_become_images_that_kimg_repeats(home, monkeypatch):
-    monkeypatch.setattr(engine, "measure_speed", lambda trainer: (trainer.step(0, 9), 100.0)[1])
+    monkeypatch.setattr(engine, "measure_speed", lambda trainer, progress: (trainer.step(0, 9), 100.0)[1])
     by_minutes = toongan.train(toongan.TrainConfig(run="a", minutes=0.1, device="cpu", **TINY), progress=False)
     info = by_minutes.info()
     assert info["steps"] == round(0.1 * 60 * 100 / 16)

@@ -31,7 +31,7 @@ from .runs import HISTORY_COLUMNS, Run, find_run, load_generator
 from .training import RECIPES, rate_factor, train_step, update_average
 
 DEFAULT_MINUTES = 5.0
-GRIDS = 24
+GRIDS = 20
 GRID_FACES = 64
 HISTORY_ROWS = 200
 MIN_STEPS = 20
@@ -116,18 +116,28 @@ def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndar
     return np.concatenate(pixels)
 
 
-def measure_speed(trainer: Trainer, seconds: float = 4.0) -> float:
+def measure_speed(trainer: Trainer, seconds: float = 5.0, progress: bool = False) -> float:
     """Training speed in images a second, measured on a trainer that is then thrown away."""
-    for number in range(3):
-        trainer.step(number, 1000)
-    hardware.synchronize(trainer.device)
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds or done < 5:
-        trainer.step(done, 1000)
-        done += 1
-        if done % 10 == 0 or trainer.device.type == "cpu":
-            hardware.synchronize(trainer.device)
-    return done * trainer.config.batch_size / (time.perf_counter() - start)
+    bar = tqdm(
+        total=seconds,
+        desc="Measuring the speed",
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+        file=sys.stdout,
+        disable=not progress,
+    )
+    with bar:
+        for number in range(10):  # the first steps are slow: memory is taken, kernels are chosen
+            trainer.step(number, 1000)
+        hardware.synchronize(trainer.device)
+        start, done, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < seconds or done < 5:
+            trainer.step(done, 1000)
+            done += 1
+            if done % 10 == 0 or trainer.device.type == "cpu":
+                hardware.synchronize(trainer.device)
+            elapsed = time.perf_counter() - start
+            bar.update(min(elapsed, seconds) - bar.n)
+    return done * trainer.config.batch_size / elapsed
 
 
 def plan_steps(
@@ -137,9 +147,7 @@ def plan_steps(
     if config.kimg is not None:
         return max(MIN_STEPS, round(config.kimg * 1000 / config.batch_size)), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
-    if progress:
-        print("Measuring the training speed (a few seconds) ...", flush=True)
-    rate = measure_speed(Trainer(config, images, device, precision))
+    rate = measure_speed(Trainer(config, images, device, precision), progress=progress)
     steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
     return steps, {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
 

@@ -53,19 +53,19 @@ def show_grid(path: Path, title: str) -> None:
 
     data = io.BytesIO()
     with Image.open(path) as picture:
-        picture.convert("RGB").save(data, "JPEG", quality=85)
+        picture.convert("RGB").save(data, "JPEG", quality=75)
     print(title, flush=True)
     display(Inline(data=data.getvalue(), format="jpeg"))
 
 # %% ../notebooks/04_results.ipynb #04-17
-def make_gif(run: Run, folder: Path | None = None, seconds: float = 6.0, width: int = 320) -> None:
+def make_gif(run: Run, folder: Path | None = None, seconds: float = 6.0, width: int = 264) -> None:
     """The upper half of the numbered sample grids as a film, at most `width` px wide; writes `generated.gif`."""
     frames = []
     for path in run.grids:
         with Image.open(path) as grid:
             top = grid.convert("RGB").crop((0, 0, grid.width, grid.height // 2))
         top.thumbnail((width, width), Image.Resampling.LANCZOS)
-        frames.append(top.quantize(128, dither=Image.Dither.NONE))
+        frames.append(top.quantize(64, dither=Image.Dither.NONE))
     rest = 2000
     each = round(1000 * seconds / len(frames))
     times = [each] * (len(frames) - 1) + [rest]
