@@ -1,4 +1,4 @@
-"""Training speed against a textbook loop with the same nets, side by side: `python benchmarks/training_step.py`.
+"""Training speed against a textbook loop with the same nets, side by side: `python -m benchmarks.training_step`.
 
 The textbook loop is fp32 in the default memory layout, decodes PNG files in an `ImageFolder`, and calls `.item()` every
 step. Both sides run in turn, several rounds; the table gives medians and the median of the ratios round by round.
@@ -56,11 +56,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--pictures", type=int, default=4096)
     options = parser.parse_args()
 
     device = hardware.choose_device()
     precision = hardware.choose_precision("auto", device)
-    data = toongan.prepare(toongan.DataConfig("avatars", count=4096))
+    data = toongan.prepare(toongan.DataConfig("avatars", count=options.pictures))
     sides = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "faces").mkdir()

@@ -34,6 +34,15 @@ def test_make_targets_exist():
     assert "train --run quickstart --minutes 1" in minutes.stdout
 
 
+def test_benchmark_runs(home):
+    small = ["--rounds", "1", "--seconds", "0.1", "--base-channels", "4", "--batch-size", "16", "--pictures", "128"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training_step", *small], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\| textbook \| \d+ \| 1\.00 \|\n\| classic \| \d+ .*\n\| modern \| \d+ ", done.stdout)
+
+
 def test_workers_do_not_load_torch():
     """Drawing in worker processes must stay light: the package imports torch only on use."""
     code = "import sys, toongan.avatars, toongan.cli; print('torch' in sys.modules)"

@@ -49,7 +49,7 @@ def broken(tmp_path, kind):
         case "code":
             torch.save(Harmful(), path)
         case "plain pickle with code":
-            path.write_bytes(pickle.dumps(Harmful()))
+            path.write_bytes(pickle.dumps(Harmful(), protocol=2))
         case "whole module":
             torch.save(Generator(32, 4, 4), path)
         case "list":
