@@ -31,7 +31,7 @@ notebooks: $(ready_dev)
 	$(python) notebooks/execute.py
 
 lab: $(ready)
-	$(VENV)/bin/jupyter lab notebooks/00_quickstart.ipynb
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb
 
 export: $(ready_dev)
 	$(VENV)/bin/nbdev-export
