@@ -40,7 +40,7 @@ def test_benchmark_runs(home):
         [sys.executable, "-m", "benchmarks.training_step", *small], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\| textbook \| \d+ \| 1\.00 \|\n\| classic \| \d+ .*\n\| modern \| \d+ ", done.stdout)
+    assert re.search(r"\| textbook \| [\d,]+ \| 1\.00 \|\n\| classic \| [\d,]+ .*\n\| modern \| [\d,]+ ", done.stdout)
 
 
 def test_workers_do_not_load_torch():
