@@ -1,16 +1,29 @@
 #!/bin/sh
-# Put a data set under data/, ready to train on. Usage: sh download-dataset.sh [NAME] [--count N] [--image-size N]
-# NAME is avatars (the default) or avatars:STYLE; these are drawn on this machine, nothing is downloaded.
+# Put a data set under data/, downloaded or drawn, checked, and packed ready to train on.
+#
+#   sh download-dataset.sh [NAME] [--count N] [--image-size N]
+#
+# NAME: cartoonset10k (the default), cartoonset100k, cartoon-faces, anime-faces, avatars, avatars:STYLE,
+#       folder:PATH, zip:PATH, tar:PATH
+#
+# Run it again after anything went wrong: it goes on where it stopped, and does nothing once all is there.
 set -eu
 
-cd "$(dirname "$0")"
-if [ -x .venv/bin/python ]; then
-    python=.venv/bin/python
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -x "$here/.venv/bin/python" ]; then
+    python=$here/.venv/bin/python
 else
     python=$(command -v python3 || command -v python) || {
         echo "error: Python 3.11 or newer is needed and was not found." >&2
         exit 2
     }
 fi
-[ $# -gt 0 ] || set -- avatars
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+"$python" -c 'import tyro, tqdm, requests, tenacity, filelock, PIL, numpy' 2>/dev/null || {
+    echo "error: packages are missing; first run: $python -m pip install -r $here/requirements.txt" >&2
+    exit 2
+}
+case ${1-} in
+"" | -*) set -- cartoonset10k "$@" ;;
+esac
 exec "$python" -m toongan data "$@"

@@ -11,11 +11,11 @@ import time
 from itertools import cycle, islice, repeat
 from pathlib import Path
 
-import numpy as np
 import toongan
 import torch
 from PIL import Image
 from toongan import engine, hardware
+from toongan.feeding import place
 from toongan.models import Discriminator, Generator, init_weights
 from torch import nn
 from torch.utils.data import DataLoader
@@ -68,7 +68,7 @@ def main() -> None:
         for number, pixels in enumerate(data.images):
             Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
         sides["textbook"] = textbook(Path(folder), options.base_channels, options.batch_size, device)
-        images = torch.from_numpy(np.array(data.images)).to(device)
+        images = place(data.images, device)
         for recipe in ("classic", "modern"):
             config = toongan.TrainConfig(
                 recipe=recipe, base_channels=options.base_channels, batch_size=options.batch_size

@@ -1,6 +1,7 @@
 """Shared by all tests: a temporary home, tiny runs, the command line."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,45 @@ def command(*arguments, home: Path, timeout: int = 300, **options) -> subprocess
         timeout=timeout,
         **options,
     )
+
+
+class SmallDisk:
+    """A place for 2 MB, later for 4: a small file system, or a limit on the size of a file for who may not mount one."""
+
+    def __init__(self, place: Path):
+        place.mkdir()
+        self.place, self.limit = place, resource.RLIM_INFINITY
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+        self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
+
+    def fill(self) -> None:
+        if self.mounted:
+            (self.place / "filler").write_bytes(bytes(2 << 20))
+        else:
+            self.limit = 2 << 20
+
+    def free(self) -> None:
+        self.limit = resource.RLIM_INFINITY
+        (self.place / "filler").unlink(missing_ok=True)
+
+    def run(self, *arguments, **environment) -> subprocess.CompletedProcess:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        return subprocess.run(
+            [sys.executable, "-m", "toongan", *map(str, arguments)],
+            cwd=REPOSITORY,
+            env={**os.environ, "TOONGAN_HOME": str(self.place), **environment},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, hard)),
+            capture_output=True,
+            text=True,
+        )
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", self.place], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = SmallDisk(tmp_path / "small")
+    yield disk
+    disk.close()

@@ -1,14 +1,17 @@
-"""Pictures, packed folders, drawn avatars: chapter 01."""
+"""Pictures, tensors, batches, drawn avatars: chapter 01."""
 
 import csv
+import hashlib
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import toongan
 import torch
-from PIL import Image
-from toongan import avatars, datasets, packed
+from PIL import Image, ImageCms
+from toongan import avatars, datasets
 from toongan.data import batches, tile, to_pixels, to_rgb, to_square, to_tensor
 
 
@@ -21,6 +24,70 @@ def test_transparent_becomes_white():
     palette = Image.new("P", (4, 4), 0)
     palette.info["transparency"] = 0
     assert np.asarray(to_rgb(palette))[0, 0].tolist() == [255, 255, 255]
+    half = Image.new("LA", (2, 2), (0, 128))
+    assert np.asarray(to_rgb(half))[0, 0].tolist() == [127, 127, 127]
+
+
+def saved(picture: Image.Image, kind: str, **options) -> Image.Image:
+    """A picture, written to a file and opened again."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_shades(kind):
+    shades = np.linspace(0, 65535, 16).astype(np.uint16).reshape(4, 4)
+    pixels = np.asarray(to_rgb(saved(Image.fromarray(shades), kind)))
+    assert np.abs(pixels[..., 0].ravel().astype(int) - np.arange(16) * 17).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_real_numbers_keep_their_shades(scale):
+    shades = (np.linspace(0, 1, 16) * scale).astype(np.float32).reshape(4, 4)
+    pixels = np.asarray(to_rgb(saved(Image.fromarray(shades), "TIFF")))
+    assert np.abs(pixels[..., 0].ravel().astype(int) - np.arange(16) * 17).max() <= 1
+
+
+def test_cmyk_is_not_inverted():
+    red = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert red.mode == "CMYK"
+    pixel = np.asarray(to_rgb(red))[8, 8]
+    assert pixel[0] > 240 and pixel[1] < 30 and pixel[2] < 30
+
+
+def test_grey_palette_and_one_bit():
+    for mode, value, colour in [("L", 90, [90] * 3), ("1", 1, [255] * 3), ("P", 0, [0] * 3)]:
+        assert np.asarray(to_rgb(saved(Image.new(mode, (4, 4), value), "PNG")))[0, 0].tolist() == colour
+
+
+def test_pictures_stand_upright():
+    """A photograph that says it was taken with the camera on its side."""
+    top_red = Image.new("RGB", (20, 10), "white")
+    top_red.paste("red", (0, 0, 10, 10))  # the left half is red: turned clockwise, that is the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = to_rgb(saved(top_red, "PNG", exif=exif))
+    assert turned.size == (10, 20)
+    assert turned.getpixel((5, 2)) == (255, 0, 0) and turned.getpixel((5, 18)) == (255, 255, 255)
+
+
+def test_colour_profiles_are_applied_and_broken_ones_ignored():
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    picture = Image.new("RGB", (4, 4), (200, 100, 50))
+    for profile in (lab, b"no profile at all"):
+        assert to_rgb(saved(picture, "PNG", icc_profile=profile)).getpixel((0, 0)) == (200, 100, 50)
+    swapped = saved(picture, "PNG", icc_profile=red_and_blue_swapped())
+    assert np.abs(np.array(to_rgb(swapped).getpixel((0, 0))) - (50, 100, 200)).max() <= 3
+
+
+def red_and_blue_swapped() -> bytes:
+    """An sRGB profile whose red and blue primaries have changed places."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    places = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    profile[places[b"rXYZ"] : places[b"rXYZ"] + 4], profile[places[b"bXYZ"] : places[b"bXYZ"] + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile).replace(b"sRGB", b"test").replace(b"s\0R\0G\0B", b"t\0e\0s\0t")
 
 
 def test_square_keeps_the_middle():
@@ -84,13 +151,13 @@ def test_avatars_differ_and_repeat():
 
 @pytest.mark.parametrize("style", ["adventurer", "toon-head", "lorelei", "big-smile", "micah", "open-peeps"])
 def test_styles_by_name(style):
-    pixels, seen = avatars.draw(datasets.parse_name(f"avatars:{style}"), 1, 64)
+    pixels, seen = avatars.draw(datasets.find(f"avatars:{style}").style, 1, 64)
     assert pixels.shape == (64, 64, 3) and pixels.std() > 10
     assert seen
 
 
 def test_attribution_names_every_style():
-    text = (packed.Path(__file__).parent.parent / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "ATTRIBUTION.md").read_text(encoding="utf-8")
     for style in avatars.styles():
         credit = avatars.credit(style)
         row = next(line for line in text.splitlines() if f"`avatars:{style}`" in line)
@@ -111,6 +178,8 @@ def test_prepared_set_is_drawn_once_and_labelled(home, capsys):
     assert {name: value for name, value in again.labels[42].items() if value} == seen
     with open(data.folder / "index.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 100
+    svg, _ = avatars.compose("avataaars", 42)
+    assert again.index[42]["sha256"] == hashlib.sha256(svg.encode()).hexdigest()
     meta = json.loads((data.folder / "meta.json").read_text(encoding="utf-8"))
     assert meta["count"] == 100 and meta["credit"]["creator"] == "Pablo Stanley"
 
@@ -122,33 +191,3 @@ def test_fewer_are_a_prefix_and_more_are_drawn_anew(home):
     assert fewer.fingerprint != first.fingerprint
     more = toongan.prepare(toongan.DataConfig("avatars", count=130, image_size=32), progress=False)
     assert len(more) == 130 and (more.images[:64] == fewer.images).all()
-
-
-def test_count_above_what_a_folder_holds(home):
-    data = toongan.prepare(toongan.DataConfig("avatars", count=64, image_size=32), progress=False)
-    with pytest.raises(toongan.ToonGANError, match="count is 65, but .* holds 64 pictures"):
-        packed.open_packed(data.folder, 65)
-
-
-def test_failed_packing_leaves_the_old_copy(home):
-    folder = home / "data" / "faces" / "32px"
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    packed.write_packed(folder, 2, 32, [(pixels, "a", {}), (pixels, "b", {"hair": "bob"})], {})
-
-    def breaks():
-        yield pixels, "a", {}
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(toongan.ToonGANError, match="No space left on device.*Free some space"):
-        packed.write_packed(folder, 3, 32, breaks(), {})
-    assert packed.open_packed(folder).labels == [{"hair": ""}, {"hair": "bob"}]
-    assert [path.name for path in folder.parent.iterdir()] == ["32px"]
-
-
-@pytest.mark.parametrize("name", ["images.npy", "meta.json"])
-def test_damaged_folder_is_named(home, name):
-    folder = home / "data" / "faces" / "32px"
-    packed.write_packed(folder, 1, 32, [(np.zeros((32, 32, 3), np.uint8), "a", {})], {})
-    (folder / name).write_bytes(b"")
-    with pytest.raises(toongan.ToonGANError, match="32px is damaged; delete it"):
-        packed.open_packed(folder)

@@ -3,8 +3,11 @@
 Modules:
 
 - `toongan.avatars`: Cartoon faces drawn on this machine: DiceBear composes them, resvg turns them into pixels.
-- `toongan.config`: Settings of the three jobs: draw data, train, generate.
-- `toongan.packed`: One data set as one array on disk."""
+- `toongan.config`: Settings of the three jobs: get data, train, generate.
+- `toongan.kaggle_sets`: Data sets on Kaggle, through Kaggle's own client.
+- `toongan.packed`: One data set as one array on disk.
+- `toongan.packing`: Turn a source into a packed folder: on all cores, in flat memory, resumable.
+- `toongan.sources`: Where pictures come from: a folder, an archive, or this machine's own drawing."""
 
 from importlib import import_module
 
@@ -15,6 +18,7 @@ _EXPORTS = {
     "Discriminator": "models",
     "GenerateConfig": "config",
     "Generator": "models",
+    "PackedDataset": "packed",
     "Run": "runs",
     "ToonGANError": "errors",
     "TrainConfig": "config",

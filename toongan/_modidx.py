@@ -2,10 +2,13 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'toongan'},
   'syms': { 'toongan.data': { 'toongan.data.batches': ('dataset.html#batches', 'toongan/data.py'),
+                              'toongan.data.shuffled': ('dataset.html#shuffled', 'toongan/data.py'),
                               'toongan.data.tile': ('dataset.html#tile', 'toongan/data.py'),
+                              'toongan.data.to_8_bits': ('dataset.html#to_8_bits', 'toongan/data.py'),
                               'toongan.data.to_pixels': ('dataset.html#to_pixels', 'toongan/data.py'),
                               'toongan.data.to_rgb': ('dataset.html#to_rgb', 'toongan/data.py'),
                               'toongan.data.to_square': ('dataset.html#to_square', 'toongan/data.py'),
+                              'toongan.data.to_srgb': ('dataset.html#to_srgb', 'toongan/data.py'),
                               'toongan.data.to_tensor': ('dataset.html#to_tensor', 'toongan/data.py')},
             'toongan.models': { 'toongan.models.Discriminator': ('dcgan.html#discriminator', 'toongan/models.py'),
                                 'toongan.models.Discriminator.__init__': ('dcgan.html#discriminator.__init__', 'toongan/models.py'),

@@ -6,17 +6,16 @@ is, and under which licence, is in ATTRIBUTION.md and in each `meta.json`.
 
 import io
 import json
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import re
+import sys
 from functools import cache
+from importlib import import_module
+from importlib.metadata import version
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import resvg_py
-from dicebear import Avatar, Style
 from PIL import Image
 
 from .errors import ToonGANError
@@ -27,7 +26,8 @@ FACE_PARTS = {"eyes", "face", "expression", "mood"}
 BACKGROUNDS = (
     "#b6e3f4", "#8fc7d9", "#c0aede", "#ffd5dc", "#ffdfbf", "#ffe28a", "#c7e9c0", "#f2f2f2",
 )  # fmt: skip
-CHUNK = 64
+# The clip to the canvas, which the edge of the pixels is anyway; drawing it costs a layer.
+CANVAS_CLIP = re.compile(r'<g clip-path="url\(#clip-[0-9a-f]+\)">')
 
 
 @cache
@@ -42,10 +42,8 @@ def styles() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-@cache
-def load_style(name: str) -> Style:
-    """A style by name.
-
+def check_style(name: str) -> None:
+    """
     Raises:
         ToonGANError: there is no such style, or it draws no faces.
     """
@@ -53,7 +51,33 @@ def load_style(name: str) -> Style:
         raise ToonGANError(
             f"has no style {name!r}; choose one of: {', '.join(styles())}.", "dataset"
         )
-    return Style(read_definition(name))
+
+
+@cache
+def load_style(name: str, background: bool = True) -> Any:
+    """A style by name; with `background`, one without a background of its own gets `BACKGROUNDS`."""
+    definition = read_definition(name)
+    if background:
+        definition.setdefault("colors", {}).setdefault("background", {"values": list(BACKGROUNDS)})
+    return dicebear().Style(definition)
+
+
+@cache
+def dicebear():
+    """The library, imported on first use, less what makes that slow.
+
+    Below it, jsonschema compiles a grammar of internet addresses if it finds the package for it: 1.6 seconds
+    a process, for a check that no drawing needs.
+    """
+    grammar = "rfc3987_syntax"
+    hidden = grammar not in sys.modules
+    if hidden:
+        sys.modules[grammar] = None
+    try:
+        return import_module("dicebear")
+    finally:
+        if hidden:
+            del sys.modules[grammar]
 
 
 def read_definition(name: str) -> dict:
@@ -68,17 +92,8 @@ def compose(style: str, number: int, background: bool = True) -> tuple[str, dict
     The attributes name the variant of every part that is drawn (`top: bob`) and every
     colour in use (`hair_color: #724133`).
     """
-    definition = load_style(style)
-    options = {"seed": f"toongan-{number}"}
-    if background and "background" not in definition_colors(style):
-        options["backgroundColor"] = list(BACKGROUNDS)
-    drawn = Avatar(definition, options).to_json()
-    return drawn["svg"], attributes(drawn["options"])
-
-
-@cache
-def definition_colors(style: str) -> frozenset[str]:
-    return frozenset(read_definition(style).get("colors", {}))
+    drawn = dicebear().Avatar(load_style(style, background), {"seed": f"toongan-{number}"}).to_json()
+    return CANVAS_CLIP.sub("<g>", drawn["svg"], count=1), attributes(drawn["options"])
 
 
 def attributes(options: dict) -> dict:
@@ -117,45 +132,9 @@ def rasterise(svg: str, image_size: int, background: str | None = "#ffffff") -> 
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA" if background is None else "RGB"))
 
 
-def draw_chunk(style: str, numbers: range, image_size: int) -> list[tuple[np.ndarray, dict]]:
-    return [draw(style, number, image_size) for number in numbers]
-
-
-def draw_many(style: str, count: int, image_size: int) -> Iterator[tuple[np.ndarray, dict]]:
-    """Avatars 0 to `count` - 1 in order, drawn on all cores."""
-    load_style(style)
-    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
-    workers = min(cores(), len(chunks))
-    if workers == 1:
-        for chunk in chunks:
-            yield from draw_chunk(style, chunk, image_size)
-        return
-    # spawn: safe beside torch's threads, and the same on every system.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=leave_interrupts_to_parent)
-    try:
-        # A window of chunks in flight keeps memory flat for a million pictures.
-        waiting = []
-        for chunk in chunks:
-            waiting.append(pool.submit(draw_chunk, style, chunk, image_size))
-            if len(waiting) > 4 * workers:
-                yield from waiting.pop(0).result()
-        for future in waiting:
-            yield from future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def cores() -> int:
-    """Cores this process may use: fewer than the machine has, in a container or a batch job."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def leave_interrupts_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent alone shall answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def versions() -> dict[str, str]:
+    """What a drawing depends on: other versions may draw avatar number i otherwise."""
+    return {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg_py")}
 
 
 def credit(style: str) -> dict:

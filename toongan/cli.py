@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        hint = " The same command goes on from there." if isinstance(command, DataConfig) else ""
+        print(f"\nInterrupted.{hint}", file=sys.stderr)
         sys.exit(130)
 
 

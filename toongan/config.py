@@ -1,4 +1,4 @@
-"""Settings of the three jobs: draw data, train, generate.
+"""Settings of the three jobs: get data, train, generate.
 
 The command line is derived from these dataclasses, so a field's docstring is also
 its `--help` text. Notebooks build the same objects.
@@ -15,7 +15,7 @@ import tyro
 from .errors import ToonGANError
 
 IMAGE_SIZES = (32, 64, 128, 256)
-MAX_AVATARS = 1_000_000
+MAX_PICTURES = 1_000_000
 
 Recipe = Literal["modern", "classic"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -29,9 +29,9 @@ class TrainConfig:
     run: str = "quickstart"
     """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
     dataset: str = "avatars"
-    """What to learn: avatars, or avatars:STYLE (avatars:adventurer, avatars:toon-head ...)."""
-    count: int = 20_000
-    """Pictures to train on; they are drawn on first use."""
+    """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, folder:PATH, zip:PATH or tar:PATH."""
+    count: int | None = None
+    """Pictures to train on, at most. [default: 20000 avatars, or all of another set]"""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
     minutes: float | None = None
@@ -71,7 +71,7 @@ class TrainConfig:
         check_choice(self.recipe, "recipe", ("modern", "classic"))
         check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
         check_choice(self.precision, "precision", ("auto", "fp32", "bf16", "fp16"))
-        if self.batch_size > self.count:
+        if self.count is not None and self.batch_size > self.count:
             raise ToonGANError(
                 f"is {self.batch_size}, more than the {self.count} pictures to train on; "
                 "lower it or raise the count.",
@@ -102,12 +102,12 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Draw a data set and pack it into one array under data/."""
+    """Draw or download a data set and pack it into one array under data/."""
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
-    """avatars, or avatars:STYLE (avatars:adventurer, avatars:toon-head ...)."""
-    count: int = 20_000
-    """Pictures to draw."""
+    """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, folder:PATH, zip:PATH or tar:PATH."""
+    count: int | None = None
+    """Pictures, at most. [default: 20000 avatars, or all of another set]"""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
 
@@ -121,8 +121,9 @@ def check_image_size(image_size: int) -> None:
         raise ToonGANError(f"must be 32, 64, 128 or 256, not {image_size}.", "image_size")
 
 
-def check_count(count: int) -> None:
-    check_range(count, "count", 64, MAX_AVATARS)
+def check_count(count: int | None) -> None:
+    if count is not None:
+        check_range(count, "count", 64, MAX_PICTURES)
 
 
 def check_range(value: int, option: str, low: int, high: int) -> None:

@@ -1,83 +1,246 @@
-"""Data sets by name: `avatars`, `avatars:STYLE`."""
+"""Data sets by name, from wherever they are to a packed folder."""
 
-import json
-import sys
+import hashlib
+import os
+import re
 import time
-from importlib.metadata import version
-
-from tqdm import tqdm
+from dataclasses import dataclass
+from pathlib import Path
 
 from . import avatars
 from .config import DataConfig
+from .downloads import Download
 from .errors import ToonGANError
-from .packed import PackedDataset, open_packed, write_packed
-from .paths import data_folder, display
+from .packed import PackedDataset, open_packed, read_meta
+from .packing import mend, pack
+from .paths import data_folder, display, drive, home
+from .sources import ArchiveSource, AvatarsSource, DamagedArchive, FolderSource, Source
 
-KNOWN = "avatars, or avatars:STYLE as in avatars:adventurer"
+DEFAULT_AVATARS = 20_000
+GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
+CARTOON_SET = {
+    "title": "Cartoon Set",
+    "creator": "Google",
+    "source": "https://google.github.io/cartoonset/",
+    "license": "CC BY 4.0",
+    "license_url": "https://creativecommons.org/licenses/by/4.0/",
+}
+ANIME_FACES = {
+    "title": "Anime Face Dataset",
+    "creator": "collected from www.getchu.com by Brian Chao, on Kaggle by Spencer Churchill",
+    "source": "https://www.kaggle.com/datasets/splcher/animefacedataset",
+    "license": "none given: the artists hold the copyright",
+    "license_url": "",
+}
+ANIME_NOTICE = (
+    "anime-faces: these faces were collected from the web without their artists' consent, who keep their copyright. "
+    "Use them to learn, at home or in class; do not publish or sell the pictures, nor what is made from them."
+)
+KNOWN = (
+    "avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, "
+    "folder:PATH, zip:PATH or tar:PATH"
+)
 
 
-def parse_name(dataset: str) -> str:
-    """The avatar style that `dataset` names.
+@dataclass(frozen=True)
+class DrawnSet:
+    """Avatars of a style; as many as one likes."""
+
+    style: str
+    endless = True
+
+    @property
+    def folder(self) -> str:
+        return f"avatars-{self.style}"
+
+    @property
+    def credit(self) -> dict:
+        return avatars.credit(self.style)
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        """A larger copy serves a smaller count, if today's artwork would draw the same."""
+        return meta["made_from"] == self.source(False).signature() and meta["count"] >= count
+
+    def source(self, progress: bool) -> Source:
+        return AvatarsSource(self.style)
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """Pictures that are already on this machine: a folder or an archive."""
+
+    kind: str
+    path: Path
+    endless = False
+    credit = {"title": "own pictures", "creator": "", "source": "", "license": "yours to know", "license_url": ""}
+
+    @property
+    def folder(self) -> str:
+        """Two folders of one name must not share a packed copy, hence the digest of the whole path."""
+        name = re.sub(r"[^\w.-]+", "-", self.path.name).strip("-.") or "pictures"
+        return f"{self.kind}-{name[:40]}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]}"
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        return not self.path.exists() or meta["made_from"] == self.source(False).signature()
+
+    def source(self, progress: bool) -> Source:
+        if not self.path.exists():
+            raise ToonGANError(f"{self.kind}:{self.path} is not there; check the path.", "dataset")
+        if self.kind in ("folder", "drive"):
+            if not self.path.is_dir():
+                raise ToonGANError(f"folder:{self.path} is a file; for an archive, use zip:PATH or tar:PATH.", "dataset")
+            return FolderSource(self.path)
+        if self.path.is_dir():
+            raise ToonGANError(f"{self.kind}:{self.path} is a folder; use folder:PATH.", "dataset")
+        return ArchiveSource(self.path)
+
+
+@dataclass(frozen=True)
+class RemoteSet:
+    """An archive that is downloaded once, unless it lies in Google Drive already."""
+
+    name: str
+    credit: dict
+    address: str
+    """A URL, or the Kaggle data set `OWNER/NAME`."""
+    suffix: str
+    pictures: int | None = None
+    notice: str = ""
+    endless = False
+
+    @property
+    def folder(self) -> str:
+        return self.name
+
+    @property
+    def archive(self) -> Path:
+        return data_folder("downloads") / f"{self.name}{self.suffix}"
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        return True
+
+    def source(self, progress: bool) -> Source:
+        if self.notice:
+            print(self.notice, flush=True)
+        made_from = {"dataset": self.name}
+        for path in self.in_drive():
+            if path.exists():
+                print(f"Found {path} in Google Drive; packing it to {display(data_folder(self.name))}.", flush=True)
+                if path.is_dir():
+                    return FolderSource(path, label_folders=False)
+                return ArchiveSource(path, label_folders=False, made_from=made_from, pictures=self.pictures)
+        if not self.archive.exists():
+            self.download(progress)
+        return ArchiveSource(self.archive, label_folders=False, made_from=made_from, pictures=self.pictures)
+
+    def in_drive(self) -> list[Path]:
+        names = [f"{self.name}{self.suffix}", f"{self.name}.zip", f"{self.name}.tar", self.name]
+        if not self.address.startswith("http"):
+            names.insert(0, f"{self.address.partition('/')[2]}.zip")
+        return [place / name for place in (drive(), drive() / "data") for name in names]
+
+    def download(self, progress: bool) -> None:
+        mirror = os.environ.get("TOONGAN_MIRROR", "").rstrip("/")
+        if mirror:
+            Download(f"{mirror}/{self.archive.name}", self.archive, progress).run()
+        elif self.address.startswith("http"):
+            Download(self.address, self.archive, progress).run()
+        else:
+            from .kaggle_sets import fetch
+
+            fetch(self.address, self.archive, progress)
+
+
+REMOTE = {
+    one.name: one
+    for one in (
+        RemoteSet("cartoonset10k", CARTOON_SET, GOOGLE.format(file="cartoonset10k.tgz"), ".tgz", 10_000),
+        RemoteSet("cartoonset100k", CARTOON_SET, GOOGLE.format(file="cartoonset100k.tgz"), ".tgz", 100_000),
+        RemoteSet("cartoon-faces", CARTOON_SET, "brendanartley/cartoon-faces-googles-cartoon-set", ".zip"),
+        RemoteSet("anime-faces", ANIME_FACES, "splcher/animefacedataset", ".zip", notice=ANIME_NOTICE),
+    )
+}
+
+DataSet = DrawnSet | OwnSet | RemoteSet
+
+
+def find(dataset: str) -> DataSet:
+    """The data set that a name stands for. Downloads and reads nothing.
 
     Raises:
-        ToonGANError: no such data set, or no such style.
+        ToonGANError: no such data set, style, file or folder.
     """
-    source, _, style = dataset.partition(":")
-    if source != "avatars" or dataset.endswith(":"):
-        raise ToonGANError(f"{dataset!r} is not known; use {KNOWN}.", "dataset")
-    style = style or avatars.DEFAULT_STYLE
-    avatars.load_style(style)
-    return style
+    kind, colon, rest = dataset.partition(":")
+    if kind == "avatars" and (rest or not colon):
+        style = rest or avatars.DEFAULT_STYLE
+        avatars.check_style(style)
+        return DrawnSet(style)
+    if dataset in REMOTE:
+        return REMOTE[dataset]
+    if kind in ("folder", "zip", "tar") and rest:
+        return OwnSet(kind, resolve(rest))
+    if kind == "drive":
+        if not drive().is_dir():
+            raise ToonGANError(
+                f"is drive, but there is no folder {drive()}; in Colab, mount Google Drive first.", "dataset"
+            )
+        return OwnSet("drive", drive() / rest)
+    raise ToonGANError(f"{dataset!r} is not known; use {KNOWN}.", "dataset")
+
+
+def resolve(path: str) -> Path:
+    """A path as given, from the working folder or from the folder that holds data/."""
+    here = Path(path).expanduser().absolute()
+    there = home() / path
+    return (there if not here.exists() and there.exists() else here).resolve()
 
 
 def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
-    """The data set that `config` describes, drawn if it is not there yet.
-
-    A larger packed copy serves a smaller count: avatar i is the same drawing in both.
+    """The data set that `config` describes: drawn or downloaded, then packed, if it is not there yet.
 
     Raises:
-        ToonGANError: unknown name or style, or the folder cannot be written.
+        ToonGANError: an unknown name, a source that gives too little, a full disk: says what to do.
     """
-    style = parse_name(config.dataset)
-    folder = data_folder(f"avatars-{style}") / f"{config.image_size}px"
-    if packed_count(folder, config.image_size) < config.count:
-        draw_avatars(style, config.count, config.image_size, folder, progress)
-    return open_packed(folder, config.count)
+    dataset = find(config.dataset)
+    folder = data_folder(dataset.folder) / f"{config.image_size}px"
+    count = config.count or (DEFAULT_AVATARS if dataset.endless else None)
+
+    def is_current() -> bool:
+        meta = read_meta(folder)
+        return meta is not None and dataset.is_current(meta, count)
+
+    mend(folder)
+    if not is_current():
+        source = dataset.source(progress)
+        meta = {
+            "dataset": config.dataset,
+            "license": dataset.credit["license"],
+            "credit": dataset.credit,
+            "packed": time.strftime("%Y-%m-%d"),
+        }
+        name = dataset.style if dataset.endless else config.dataset
+        start = time.perf_counter()
+        try:
+            pack(source, folder, config.image_size, meta, count if dataset.endless else None, progress, is_current, name)
+        except DamagedArchive as error:
+            if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
+                dataset.archive.unlink(missing_ok=True)
+                raise ToonGANError(f"{error.message} It was deleted: the same command downloads it anew.") from error
+            raise
+        if progress:
+            report(open_packed(folder), time.perf_counter() - start)
+    if not dataset.endless and count is not None:
+        held = len(open_packed(folder))
+        if held < count and progress and config.count:
+            print(f"{config.dataset} holds {held:,} pictures; all of them are used.", flush=True)
+        count = min(count, held)
+    return open_packed(folder, count, spread=not dataset.endless)
 
 
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg_py")}
-
-
-def packed_count(folder, image_size: int) -> int:
-    """Pictures in a packed copy that today's artwork would draw the same; 0 if there is none."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        same = meta["drawn_with"] == versions() and meta["image_size"] == image_size
-        return int(meta["count"]) if same and (folder / "images.npy").exists() else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def draw_avatars(style: str, count: int, image_size: int, folder, progress: bool) -> None:
-    bar = tqdm(
-        total=count,
-        desc=f"Drawing {style}",
-        unit=" faces",
-        file=sys.stdout,
-        disable=not progress,
-        mininterval=0.5,
-    )
-
-    def pictures():
-        for number, (pixels, labels) in enumerate(avatars.draw_many(style, count, image_size)):
-            bar.update()
-            yield pixels, f"{style}-{number}", labels
-
-    start = time.perf_counter()
-    with bar:
-        meta = {"dataset": f"avatars:{style}", "credit": avatars.credit(style), "drawn_with": versions()}
-        write_packed(folder, count, image_size, pictures(), meta)
-    if progress:
-        rate = count / (time.perf_counter() - start)
-        print(f"{count:,} faces in {display(folder)} ({rate:,.0f} a second)", flush=True)
+def report(data: PackedDataset, seconds: float) -> None:
+    """Say what was packed, and what was left out."""
+    print(f"{len(data):,} pictures in {display(data.folder)} ({len(data) / seconds:,.0f} a second)", flush=True)
+    if data.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
+        where = display(data.folder / "left-out.csv")
+        print(f"Left out {sum(data.left_out.values()):,} files: {reasons}. They are listed in {where}.", flush=True)

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from . import datasets, hardware
+from . import avatars, datasets, hardware
 from .config import DataConfig, GenerateConfig, TrainConfig
-from .data import batches, tile, to_pixels
+from .data import tile, to_pixels
 from .errors import ToonGANError
+from .feeding import feed, place
 from .models import Discriminator, Generator, init_weights
 from .packed import PackedDataset
 from .paths import atomic_write, display, writable_folder
@@ -67,9 +68,7 @@ class Trainer:
 
         self.optimizer_g, self.optimizer_d = adam(self.G), adam(self.D)
         self.chance = torch.Generator().manual_seed(config.seed)
-        self.stream = batches(
-            images, config.batch_size, torch.Generator().manual_seed(config.seed), device
-        )
+        self.stream = feed(images, config.batch_size, torch.Generator().manual_seed(config.seed), device)
 
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
@@ -193,12 +192,12 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     """
     device = hardware.choose_device(config.device)
     precision = hardware.choose_precision(config.precision, device)
-    datasets.parse_name(config.dataset)
+    datasets.find(config.dataset)
     run = Run.named(config.run).make()
     data = datasets.prepare(
         DataConfig(config.dataset, config.count, config.image_size), progress=progress
     )
-    images = torch.from_numpy(np.array(data.images)).to(device)
+    images = place(data.images, device)
     if progress:
         print(f"Training {run.name} on {hardware.describe(device)}, {precision}, {config.recipe} recipe")
         if device.type == "cpu" and config.device == "auto":
@@ -317,7 +316,7 @@ def describe_run(
             "python": platform.python_version(),
             "toongan": __import__("toongan").__version__,
             **{name: version(name) for name in packages},
-            **datasets.versions(),
+            **avatars.versions(),
         },
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -1,18 +1,19 @@
 """One data set as one array on disk.
 
-A packed folder holds `images.npy` (uint8, `(N, H, W, 3)`), `index.csv` (a row a
-picture: its source and its labels) and `meta.json` (counts, licence, fingerprint).
-It appears by one rename, whole or not at all.
+A packed folder holds
+
+- `images.npy`: uint8 `(N, H, W, 3)`;
+- `index.csv`: a row a picture: `source` (file), `sha256` (of that file), its labels;
+- `left-out.csv`: a row a file that was not used, and why;
+- `meta.json`: counts, fingerprint, licence, what was left out by reason.
+
+`packing.py` writes it.
 """
 
 import csv
-import errno
 import hashlib
 import itertools
 import json
-import shutil
-import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ToonGANError
-from .paths import writable_folder
 
-FORMAT = 1
+FORMAT = 2
+NOT_LABELS = ("source", "sha256")
 
 
 @dataclass(frozen=True)
@@ -30,116 +31,84 @@ class PackedDataset:
     """A packed folder, opened.
 
     Attributes:
-        images: memory-mapped uint8 `(N, H, W, 3)`.
+        images: uint8 `(N, H, W, 3)`, memory-mapped where all of the folder or its beginning is used.
         meta: what `meta.json` says.
         fingerprint: SHA-256 over the pixels of all N pictures.
+        rows: which rows of the folder these are; None for the first N.
     """
 
     folder: Path
     images: np.ndarray
     meta: dict
     fingerprint: str
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     @cached_property
+    def index(self) -> list[dict[str, str]]:
+        """One dictionary a picture: its row of `index.csv`."""
+        with open(self.folder / "index.csv", newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if self.rows is None:
+                return list(itertools.islice(rows, len(self)))
+            wanted = set(self.rows.tolist())
+            return [row for number, row in enumerate(rows) if number in wanted]
+
+    @cached_property
     def labels(self) -> list[dict[str, str]]:
         """One dictionary a picture, attribute name to value; empty where a part is absent."""
-        with open(self.folder / "index.csv", newline="", encoding="utf-8") as file:
-            rows = list(itertools.islice(csv.DictReader(file), len(self)))
-        for row in rows:
-            del row["source"]
-        return rows
+        return [{name: value for name, value in row.items() if name not in NOT_LABELS} for row in self.index]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many files were left out, by reason."""
+        return self.meta["left_out"]
 
 
-def write_packed(
-    folder: Path, count: int, image_size: int, pictures: Iterable, meta: dict
-) -> None:
-    """Write `count` pictures to `folder`; whatever stood there is replaced at the very end.
+def read_meta(folder: Path) -> dict | None:
+    """`meta.json` of a packed folder of today's format; None if there is none."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        return meta if meta["format"] == FORMAT and (folder / "images.npy").exists() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def open_packed(folder: Path, count: int | None = None, spread: bool = False) -> PackedDataset:
+    """Open `count` pictures of a packed folder, or all of them.
 
     Args:
-        pictures: yields `(pixels, source, labels)`: uint8 `(H, W, 3)`, the picture's
-            name at its source, and a dictionary of attributes.
-
-    Raises:
-        ToonGANError: the folder cannot be written, or the disk is full.
-    """
-    parent = writable_folder(folder.parent)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=parent))
-    try:
-        need = count * image_size * image_size * 3
-        free = shutil.disk_usage(parent).free
-        if need * 1.02 > free:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        images = np.lib.format.open_memmap(
-            part / "images.npy", mode="w+", dtype=np.uint8, shape=(count, image_size, image_size, 3)
-        )
-        digest = hashlib.sha256()
-        sources, labels = [], []
-        for i, (pixels, source, attributes) in enumerate(pictures):
-            images[i] = pixels
-            digest.update(pixels.tobytes())
-            sources.append(source)
-            labels.append(attributes)
-        images.flush()
-        write_index(part / "index.csv", sources, labels)
-        meta = {
-            "format": FORMAT,
-            "count": count,
-            "image_size": image_size,
-            "fingerprint": digest.hexdigest(),
-            **meta,
-        }
-        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=parent))
-            folder.rename(old / "packed")
-            part.rename(folder)
-            shutil.rmtree(old)
-        else:
-            part.rename(folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ToonGANError(
-            f"Cannot write {folder} ({reason}); {count:,} pictures of {image_size} px need "
-            f"{count * image_size**2 * 3 / 1e6:,.0f} MB. Free some space, or set TOONGAN_HOME."
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def write_index(path: Path, sources: list[str], labels: list[dict]) -> None:
-    columns = sorted({name for row in labels for name in row})
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["source", *columns], restval="")
-        writer.writeheader()
-        for source, row in zip(sources, labels, strict=True):
-            writer.writerow({"source": source, **row})
-
-
-def open_packed(folder: Path, count: int | None = None) -> PackedDataset:
-    """Open the first `count` pictures of a packed folder, or all of them.
+        spread: take them evenly from the whole folder, since neighbours may be of one kind; else from its beginning.
 
     Raises:
         ToonGANError: the folder is damaged, or holds fewer than `count` pictures.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", mmap_mode="r")
+        # Copy-on-write: nothing can change the file, and PyTorch accepts the array as it is.
+        images = np.load(folder / "images.npy", mmap_mode="c")
         whole = len(images) == meta["count"] and (folder / "index.csv").exists()
         fingerprint = meta["fingerprint"]
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise ToonGANError(f"{folder} is damaged; delete it to make it anew.") from error
     if not whole:
         raise ToonGANError(f"{folder} is damaged; delete it to make it anew.")
-    if count is not None and count < len(images):
-        images = images[:count]
-        fingerprint = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-    elif count is not None and count > len(images):
+    if count is None or count == len(images):
+        return PackedDataset(folder, images, meta, fingerprint)
+    if count > len(images):
         raise ToonGANError(
-            f"is {count:,}, but {folder} holds {len(images):,} pictures; ask for at most that many.",
-            "count",
+            f"is {count:,}, but {folder} holds {len(images):,} pictures; ask for at most that many.", "count"
         )
-    return PackedDataset(folder, images, meta, fingerprint)
+    rows = np.linspace(0, len(images) - 1, count).round().astype(int) if spread else None
+    images = images[:count] if rows is None else images[rows]
+    return PackedDataset(folder, images, meta, fingerprint_of(images), rows)
+
+
+def fingerprint_of(images: np.ndarray) -> str:
+    """SHA-256 over the pixels, read in parts so that memory stays flat."""
+    digest = hashlib.sha256()
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]))
+    return digest.hexdigest()

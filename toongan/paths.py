@@ -15,7 +15,16 @@ def home() -> Path:
     return Path(os.environ.get("TOONGAN_HOME") or REPOSITORY).expanduser().absolute()
 
 
+def drive() -> Path:
+    """Where data may lie in Google Drive, once it is mounted in Colab."""
+    return Path(os.environ.get("TOONGAN_DRIVE") or "/content/drive/MyDrive/projects/cartoons")
+
+
 def data_folder(name: str) -> Path:
+    """Where a data set is packed: under `home()`, but never in Google Drive, where reading is slow."""
+    mount = Path("/content/drive")
+    if mount in home().parents:
+        return mount.parent / "toongan-data" / name
     return home() / "data" / name
 
 

@@ -1,0 +1,222 @@
+"""Real pictures, real broken files and a real server for the tests of data sets."""
+
+import base64
+import hashlib
+import io
+import json
+import struct
+import tarfile
+import threading
+import time
+import zipfile
+import zlib
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def drawing(number: int, width: int = 40, height: int = 40) -> Image.Image:
+    """A small picture, different for every number."""
+    chance = np.random.default_rng(number)
+    small = Image.fromarray(chance.integers(0, 256, (5, 5, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.NEAREST)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pictures(count: int, first: int = 0) -> dict[str, bytes]:
+    """Files by name: good pictures."""
+    return {f"face-{number:04d}.png": encoded(drawing(number)) for number in range(first, first + count)}
+
+
+def fill_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def make_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix in (".tgz", ".gz") else "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def huge_png(side: int) -> bytes:
+    """A valid grey PNG of `side`×`side` in a few kilobytes a megapixel: a decompression bomb."""
+    packer = zlib.compressobj(9)
+    row = bytes(1 + side)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+CARTOON_SET_ATTRIBUTES = (
+    "eye_angle eye_lashes eye_lid chin_length eyebrow_weight eyebrow_shape eyebrow_thickness face_shape facial_hair "
+    "hair eye_color face_color hair_color glasses glasses_color eye_slant eyebrow_width eye_eyebrow_distance"
+).split()
+
+
+def cartoon_set(count: int, folders: bool = False) -> dict[str, bytes]:
+    """What Google's archive looks like: transparent 500 px PNG files, each beside a CSV of 18 attributes."""
+    files = {}
+    for number in range(count):
+        clear = Image.new("RGBA", (500, 500), (0, 0, 0, 0))
+        clear.paste(drawing(number, 300, 300).convert("RGBA"), (100, 100))
+        place = f"cartoonset100k/{number % 10}" if folders else "cartoonset10k"
+        name = f"{place}/cs{10**19 + number}"
+        files[f"{name}.csv"] = "".join(
+            f'"{attribute}", {(number + i) % 3}, {3 + i}\n' for i, attribute in enumerate(CARTOON_SET_ATTRIBUTES)
+        ).encode()
+        files[f"{name}.png"] = encoded(clear)
+    return files
+
+
+class Server:
+    """An HTTP server on loopback that behaves as it is told, and remembers what it was asked.
+
+    Each request takes the next of `behaviours`, the last one for ever:
+
+    - `good`: the file, ranges and all, with Google's MD5 header;
+    - `cut`: half of what was asked for, then the connection breaks;
+    - `stall`: half of it, then silence;
+    - `silent`: nothing at all;
+    - `html`, `wrong-hash`, `short`, `no-range`;
+    - a number: that HTTP status.
+    """
+
+    def __init__(self, content: bytes, *behaviours):
+        self.content, self.behaviours, self.requests = content, list(behaviours or ["good"]), []
+        self.quit = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *arguments):
+                pass
+
+            def do_GET(self):
+                outer.requests.append((self.path, dict(self.headers)))
+                behaviour = outer.behaviours[0] if len(outer.behaviours) == 1 else outer.behaviours.pop(0)
+                outer.answer(self, behaviour)
+
+            def do_POST(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length)
+                outer.requests.append((self.path, dict(self.headers)))
+                outer.answer_api(self, json.loads(body or b"{}"))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def answer(self, handler, behaviour) -> None:
+        if isinstance(behaviour, int):
+            handler.send_response(behaviour)
+            handler.send_header("Content-Length", "0")
+            handler.send_header("Retry-After", "0")
+            handler.end_headers()
+            return
+        if behaviour == "silent":
+            self.quit.wait(30)
+            handler.close_connection = True
+            return
+        content = b"<html>Sign in</html>" if behaviour == "html" else self.content
+        wanted = handler.headers.get("Range", "")
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and behaviour != "no-range" else 0
+        if start and handler.headers.get("If-Range") != self.tag:
+            start = 0
+        if start >= len(content):
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(content)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(206 if start else 200)
+        body = content[start:]
+        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Type", "text/html" if behaviour == "html" else "application/gzip")
+        handler.send_header("ETag", self.tag)
+        handler.send_header("Accept-Ranges", "bytes")
+        handler.send_header("Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT")
+        digest = hashlib.md5(b"another" if behaviour == "wrong-hash" else content).digest()
+        handler.send_header("x-goog-hash", f"crc32c=AAAAAA==,md5={base64.b64encode(digest).decode()}")
+        handler.end_headers()
+        half = behaviour in ("cut", "stall")
+        handler.wfile.write(body[: len(body) // 2] if half else body)
+        if behaviour == "stall":
+            handler.wfile.flush()
+            self.quit.wait(30)
+        if half:
+            handler.close_connection = True
+
+    tag = '"tag-1"'
+
+    # What Kaggle's client asks: who may, what licence, and where the archive is.
+    needs_token: str | None = None
+    api_status = 0
+
+    def answer_api(self, handler, body: dict) -> None:
+        token = handler.headers.get("Authorization", "").removeprefix("Bearer ")
+        if handler.path.endswith("IntrospectToken"):
+            self.reply(handler, {"active": True, "username": "student"})
+        elif self.api_status:
+            self.reply(handler, {"code": self.api_status, "message": "refused"}, self.api_status)
+        elif self.needs_token and token != self.needs_token:
+            self.reply(handler, {"code": 401, "message": "Unauthenticated"}, 401)
+        elif handler.path.endswith("GetDatasetMetadata"):
+            self.reply(handler, {"info": {"licenses": [{"name": "CC-BY-4.0"}]}})
+        else:
+            handler.send_response(302)
+            handler.send_header("Location", f"{self.url}/archive.zip")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+    def reply(self, handler, answer: dict, status: int = 200) -> None:
+        text = json.dumps(answer).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    def __enter__(self) -> "Server":
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self.quit.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@contextmanager
+def stopwatch():
+    """Gives a function that tells the seconds since the start."""
+    start = time.monotonic()
+    yield lambda: time.monotonic() - start

@@ -1,0 +1,90 @@
+"""Keep a device fed: the whole set in its memory where it fits, else batches fetched ahead of time."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from .data import batches, shuffled, to_tensor
+
+AHEAD = 3
+UPLOAD_BYTES = 256 << 20
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes free on a GPU; None where there is no telling."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return None
+
+
+def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Pictures `(N, H, W, 3)` where training reads them best.
+
+    A set of up to half the GPU's free memory is copied there. Any other stays the memory map it is, of which
+    the system keeps in memory what it can.
+    """
+    here = torch.from_numpy(images)
+    free = free_memory(device)
+    if free is None or images.nbytes > free // 2:
+        return here
+    there = torch.empty_like(here, device=device)
+    rows = max(1, UPLOAD_BYTES // max(1, images[:1].nbytes))
+    for start in range(0, len(images), rows):  # in parts: never all of it in host memory
+        there[start : start + rows] = here[start : start + rows]
+    return there
+
+
+def feed(
+    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """The batches of chapter 01, fetched ahead in a thread where the pictures are not on the device."""
+    if images.device.type == device.type:
+        return batches(images, batch_size, generator, device)
+    return fetched_ahead(images, batch_size, generator, device)
+
+
+def fetched_ahead(
+    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """As `batches`, the next few gathered in pinned memory and copied while the device computes."""
+    on_cuda = device.type == "cuda"
+    shape = (batch_size, *images.shape[1:])
+    # A slot is refilled only after the copy from it is done.
+    slots = [(torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda), None) for _ in range(AHEAD)]
+    empty, ready, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+    for slot in slots:
+        empty.put(slot)
+
+    def gather() -> None:
+        try:
+            for chosen in shuffled(len(images), batch_size, generator):
+                slot, copied = empty.get()
+                if stop.is_set():
+                    return
+                if copied is not None:
+                    copied.synchronize()
+                torch.index_select(images, 0, chosen, out=slot)
+                ready.put(slot)
+        except Exception as error:  # raised again where it is seen
+            ready.put(error)
+
+    thread = threading.Thread(target=gather, name="toongan-batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            slot = ready.get()
+            if isinstance(slot, Exception):
+                raise slot
+            pixels = slot.to(device, non_blocking=True) if on_cuda else slot.to(device, copy=True)
+            copied = torch.cuda.current_stream(device).record_event() if on_cuda else None
+            empty.put((slot, copied))
+            yield to_tensor(pixels)
+    finally:
+        stop.set()
+        empty.put((None, None))
+        thread.join()

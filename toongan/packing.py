@@ -1,0 +1,405 @@
+"""Turn a source into a packed folder: on all cores, in flat memory, resumable.
+
+Workers decode; this process alone writes, in the order of the source, so the same
+source gives the same bytes. The folder in the making is `.NAME.part` beside the final
+one, with a journal (SQLite) of what was done. Killed at any moment, it goes on from
+the last entry. At the end it is renamed, whole.
+"""
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from .errors import ToonGANError
+from .packed import FORMAT, NOT_LABELS
+from .paths import display, writable_folder
+from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, leave_interrupts_to_parent, run_task
+
+MIN_PICTURES = 64
+COMMIT_SECONDS = 2.0
+EXAMPLES = 5
+SCHEMA = """
+CREATE TABLE pictures (row INTEGER PRIMARY KEY, source TEXT, sha256 BLOB UNIQUE, key TEXT, labels TEXT);
+CREATE TABLE beside (key TEXT PRIMARY KEY, labels TEXT);
+CREATE TABLE left_out (source TEXT, reason TEXT, detail TEXT);
+CREATE TABLE columns (name TEXT PRIMARY KEY);
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+def cores() -> int:
+    """Cores this process may use: fewer than the machine has, in a container or a batch job."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pack(
+    source: Source,
+    folder: Path,
+    image_size: int,
+    meta: dict,
+    limit: int | None = None,
+    progress: bool = True,
+    is_current: Callable[[], bool] = lambda: False,
+    name: str = "",
+) -> None:
+    """Pack `source` into `folder`; whatever stands there is replaced at the very end.
+
+    Args:
+        meta: what `meta.json` shall say besides counts.
+        limit: stop after that many pictures; needed where a source has no end.
+        is_current: asked once the folder is ours alone; if another process has just packed it, nothing is done.
+        name: what to call the source in messages.
+
+    Raises:
+        ToonGANError: fewer than 64 usable pictures, a damaged archive, a full disk: says what to do.
+    """
+    parent = writable_folder(folder.parent)
+    with only_one(parent / f".{folder.name}.lock", display(folder), progress):
+        recover(folder)
+        if is_current():
+            return
+        part = Part(parent / f".{folder.name}.part", source.signature(), image_size)
+        try:
+            with closing(part):
+                fill(part, source, limit, progress, name)
+                if part.count < MIN_PICTURES:
+                    raise too_few(part, name)
+                part.write_tables(meta)
+        except ToonGANError:  # the source is at fault: what it gave is of no use
+            shutil.rmtree(part.folder, ignore_errors=True)
+            raise
+        except (OSError, sqlite3.OperationalError) as error:
+            raise out_of_space(error, part, folder) from error
+        except BrokenProcessPool as error:
+            raise ToonGANError(
+                f"A process died while packing {name}, perhaps for want of memory. "
+                "Run the same command again: it goes on from there."
+            ) from error
+        replace(part.folder, folder)
+
+
+def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: str) -> None:
+    """Run the source's tasks and write what they give, until it ends or `limit` is reached."""
+    bar = tqdm(
+        total=limit or source.amount(part.signature),
+        initial=part.count if limit else part.work,
+        desc=f"{'Drawing' if source.unit == 'faces' else 'Packing'} {name}",
+        unit=source.unit if source.unit == "B" else f" {source.unit}",
+        unit_scale=source.unit == "B",
+        file=sys.stdout,
+        disable=not progress,
+        mininterval=0.5,
+    )
+    start, had = time.perf_counter(), part.count
+    with bar:
+        for task, outcomes in in_order(source.tasks(part.consumed), part.image_size):
+            for outcome in outcomes:
+                if limit is None or part.count < limit:
+                    part.add(outcome)
+            part.passed(task)
+            bar.update((part.count if limit else part.work) - bar.n)
+            if source.unit == "B":
+                rate = (part.count - had) / (time.perf_counter() - start)
+                bar.set_postfix_str(f"{rate:,.0f} pictures/s", refresh=False)
+            if part.count == limit:
+                break
+        part.commit()
+        if bar.total and not limit and source.unit != "B":
+            bar.update(bar.total - bar.n)
+
+
+def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, list[Outcome]]]:
+    """Each task with its outcomes, in order, computed on all cores; a small job stays in this process."""
+    workers = cores()
+    first = []
+    for task in tasks:
+        first.append(task)
+        if len(first) == 4:
+            break
+    if workers == 1 or len(first) < 4:
+        for task in first:
+            yield task, run_task(task, image_size)
+        if workers == 1:
+            for task in tasks:
+                yield task, run_task(task, image_size)
+        return
+    # spawn: safe beside torch's threads, and the same on every system.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=leave_interrupts_to_parent)
+    try:
+        waiting = deque((task, pool.submit(run_task, task, image_size)) for task in first)
+        # A window of tasks in flight keeps memory flat for a million pictures.
+        for task in tasks:
+            waiting.append((task, pool.submit(run_task, task, image_size)))
+            if len(waiting) > 3 * workers:
+                task, future = waiting.popleft()
+                yield task, future.result()
+        while waiting:
+            task, future = waiting.popleft()
+            yield task, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Part:
+    """A packed folder in the making.
+
+    Attributes:
+        count: pictures written.
+        consumed: files of the source dealt with, whatever became of them.
+        work: the same in the source's unit of progress.
+    """
+
+    def __init__(self, folder: Path, signature: dict, image_size: int):
+        self.folder, self.signature, self.image_size = folder, signature, image_size
+        self.made_from = json.dumps([FORMAT, signature, image_size], sort_keys=True)
+        if not self.resume():
+            shutil.rmtree(folder, ignore_errors=True)
+            self.begin()
+        self.count, self.consumed, self.work = (int(self.state(name)) for name in ("count", "consumed", "work"))
+        self.picture_bytes = image_size * image_size * 3
+        self.digest = hashlib.sha256()
+        with open(self.folder / "images.npy", "rb") as file:
+            file.seek(len(npy_header(0, image_size)))
+            for _ in range(self.count):
+                self.digest.update(file.read(self.picture_bytes))
+        self.images = open(self.folder / "images.npy", "r+b")
+        self.images.seek(len(npy_header(0, image_size)) + self.count * self.picture_bytes)
+        self.last_commit = time.monotonic()
+
+    def begin(self) -> None:
+        self.folder.mkdir(parents=True)
+        (self.folder / "images.npy").write_bytes(npy_header(0, self.image_size))
+        self.journal = sqlite3.connect(self.folder / "journal.sqlite")
+        self.journal.executescript(SCHEMA)
+        self.remember(made_from=self.made_from, count=0, consumed=0, work=0)
+        self.journal.commit()
+
+    def resume(self) -> bool:
+        """Open what an interrupted run left, if it was made from the very same source."""
+        path = self.folder / "journal.sqlite"
+        if not path.exists():
+            return False
+        self.journal = sqlite3.connect(path)
+        try:
+            same = self.state("made_from") == self.made_from
+            pixels = (self.folder / "images.npy").stat().st_size - len(npy_header(0, self.image_size))
+            if same and pixels >= int(self.state("count")) * self.image_size**2 * 3:
+                return True
+        except (sqlite3.DatabaseError, OSError, TypeError):
+            pass
+        self.journal.close()
+        return False
+
+    def state(self, name: str) -> str | None:
+        row = self.journal.execute("SELECT value FROM state WHERE name = ?", [name]).fetchone()
+        return row and row[0]
+
+    def remember(self, **values) -> None:
+        self.journal.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
+
+    def add(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Labels):
+            self.journal.execute(
+                "INSERT OR REPLACE INTO beside VALUES (?, ?)", [outcome.key, json.dumps(outcome.labels)]
+            )
+            self.name_columns(outcome.labels)
+        elif isinstance(outcome, LeftOut):
+            if outcome.reason:
+                self.leave_out(outcome)
+        else:
+            self.add_picture(outcome)
+
+    def add_picture(self, picture: Picture) -> None:
+        key = os.path.splitext(picture.source)[0]
+        labels = json.dumps(picture.labels) if picture.labels else None
+        done = self.journal.execute(
+            "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?, ?)",
+            [self.count, picture.source, picture.sha256, key, labels],
+        )
+        if not done.rowcount:
+            (first,) = self.journal.execute(
+                "SELECT source FROM pictures WHERE sha256 = ?", [picture.sha256]
+            ).fetchone()
+            self.leave_out(LeftOut(picture.source, DUPLICATE, first))
+            return
+        pixels = np.ascontiguousarray(picture.pixels)
+        self.images.write(pixels)
+        self.digest.update(pixels)
+        self.name_columns(picture.labels)
+        self.count += 1
+
+    def leave_out(self, outcome: LeftOut) -> None:
+        self.journal.execute("INSERT INTO left_out VALUES (?, ?, ?)", [outcome.source, outcome.reason, outcome.detail])
+
+    def name_columns(self, labels: dict[str, str]) -> None:
+        if labels:
+            self.journal.executemany("INSERT OR IGNORE INTO columns VALUES (?)", [[name] for name in labels])
+
+    def passed(self, task: Task) -> None:
+        """A task is dealt with; every now and then, write that down."""
+        self.consumed += task.size
+        self.work += task.work
+        if time.monotonic() - self.last_commit > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Pixels first, then the entry that says they are there: a journal never promises too much."""
+        self.images.flush()
+        os.fsync(self.images.fileno())
+        self.remember(count=self.count, consumed=self.consumed, work=self.work)
+        self.journal.commit()
+        self.last_commit = time.monotonic()
+
+    def left_out(self) -> dict[str, int]:
+        """Files left out, by reason, most first."""
+        return dict(
+            self.journal.execute("SELECT reason, COUNT(*) FROM left_out GROUP BY reason ORDER BY COUNT(*) DESC, reason")
+        )
+
+    def write_tables(self, meta: dict) -> None:
+        """Everything but the pixels: `index.csv`, `left-out.csv`, `meta.json`, and the header of `images.npy`."""
+        self.write_index()
+        if self.left_out():
+            with open(self.folder / "left-out.csv", "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["source", "reason", "detail"])
+                writer.writerows(self.journal.execute("SELECT source, reason, detail FROM left_out ORDER BY rowid"))
+        self.images.truncate()
+        self.images.seek(0)
+        self.images.write(npy_header(self.count, self.image_size))
+        self.images.flush()
+        os.fsync(self.images.fileno())
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "count": self.count,
+                "image_size": self.image_size,
+                "fingerprint": self.digest.hexdigest(),
+                **meta,
+                "left_out": self.left_out(),
+                "made_from": self.signature,
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+        (self.folder / "meta.json").write_text(text + "\n", encoding="utf-8")
+
+    def write_index(self) -> None:
+        columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]
+        rows = self.journal.execute(
+            "SELECT source, sha256, pictures.labels, beside.labels FROM pictures "
+            "LEFT JOIN beside ON beside.key = pictures.key ORDER BY row"
+        )
+        with open(self.folder / "index.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([*NOT_LABELS, *columns])
+            for source, sha256, own, beside in rows:
+                labels = {**json.loads(own or "{}"), **json.loads(beside or "{}")}
+                writer.writerow([source, sha256.hex(), *(labels.get(name, "") for name in columns)])
+
+    def close(self) -> None:
+        # What was added since the last entry is forgotten and done again.
+        self.journal.rollback()
+        self.journal.close()
+        try:
+            self.images.close()
+        except OSError:  # the disk is full: the pixels that do not fit are not in the journal either
+            pass
+
+
+def npy_header(count: int, image_size: int) -> bytes:
+    """The header of `images.npy`; of the same length for every count, so that it can be written last."""
+    buffer = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, image_size, image_size, 3)}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+def too_few(part: Part, name: str) -> ToonGANError:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in part.left_out().items())
+    seen = part.count + sum(part.left_out().values())
+    left_out = f"; left out: {reasons}" if reasons else ""
+    return ToonGANError(
+        f"{name} holds {part.count:,} usable pictures among {seen:,} files{left_out}. At least {MIN_PICTURES} are needed."
+    )
+
+
+def out_of_space(error: Exception, part: Part, folder: Path) -> ToonGANError:
+    """What to say when `folder` cannot be written; what was packed so far is kept."""
+    full = isinstance(error, sqlite3.OperationalError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    reason = "No space left on device" if full else error.strerror or str(error)
+    megabytes = part.count * part.picture_bytes / 1e6
+    return ToonGANError(
+        f"Cannot write {display(folder)} ({reason}) after {part.count:,} pictures, {megabytes:,.0f} MB. "
+        "Free some space and run the same command again, it goes on from there; or set TOONGAN_HOME to a larger disk."
+    )
+
+
+def replace(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; a kill between the two renames is mended by `mend`."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    tidy(folder)
+
+
+def mend(folder: Path) -> None:
+    """Mend what a kill during `replace` left, if it left anything."""
+    if folder.with_name(f".{folder.name}.old").exists():
+        with only_one(folder.with_name(f".{folder.name}.lock"), display(folder), False):
+            recover(folder)
+
+
+def recover(folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists():
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    for leftover in folder.glob("journal.sqlite*"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(lock: Path, what: str, progress: bool) -> Iterator[None]:
+    """Let one process at a time make a folder; the others wait, and say so."""
+    lock = FileLock(lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            print(f"Another process is making {what}; waiting for it.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
