@@ -1,10 +1,12 @@
 # make faces            a trained generator and pictures of faces, in MINUTES (default 5) plus set-up
 # make test             every test, notebooks included
+# make soak             the tests that take too long for every change
+# make bench            every benchmark, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make lab              open the series in JupyterLab
 # make export           write the package from the notebooks
 # make clean-notebooks  drop what an editor leaves in them, execution counts included
-# make gpu              tests, then a ten-minute run, on a machine with a GPU
+# make gpu              tests, benchmarks, then a ten-minute run, on a machine with a GPU
 
 MINUTES ?= 5
 VENV ?= .venv
@@ -16,7 +18,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces test notebooks lab export clean-notebooks gpu help
+.PHONY: faces test soak bench notebooks lab export clean-notebooks gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -26,6 +28,14 @@ faces: $(ready)
 
 test: $(ready_dev)
 	$(python) -m pytest
+
+soak: $(ready_dev)
+	$(python) -m pytest -m soak
+
+bench: $(ready)
+	$(python) -m benchmarks.data
+	$(python) -m benchmarks.training_step
+	$(python) -m benchmarks.training_step --base-channels 16 --batch-size 64
 
 notebooks: $(ready_dev)
 	$(python) notebooks/execute.py
@@ -42,6 +52,7 @@ clean-notebooks: $(ready_dev)
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"
 	$(python) -m pytest
+	$(MAKE) bench
 	$(python) -m toongan train --run gpu-64 --minutes 10
 
 $(ready): requirements.txt

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, command
+from makers import Server, cartoon_set, fill_folder, make_tar, pictures
 from PIL import Image
 from toongan import load_generator
 
@@ -40,18 +42,54 @@ def test_minutes_are_measured_and_printed(tmp_path):
     assert f"--kimg {kimg!r}\n" in done.stdout and "images a second" in done.stdout
 
 
+def script(*arguments, home, cwd=REPOSITORY, **environment) -> subprocess.CompletedProcess:
+    """`sh download-dataset.sh ...` as a user would."""
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", str(REPOSITORY / "download-dataset.sh"), *map(str, arguments)],
+        env={**os.environ, "TOONGAN_HOME": str(home), "PATH": path, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_data_by_script_and_command(tmp_path):
     done = command("data", "avatars:adventurer", "--count", 70, "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "70 pictures of 32 px" in done.stdout
-    script = subprocess.run(
-        ["sh", str(REPOSITORY / "download-dataset.sh"), "avatars", "--count", "70", "--image-size", "32"],
-        env={**os.environ, "TOONGAN_HOME": str(tmp_path), "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    assert script.returncode == 0, script.stderr
+    done = script("avatars", "--count", 70, "--image-size", 32, home=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"avatars-adventurer", "avatars-avataaars"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--image-size", 32], ["cartoonset10k", "--image-size", 32]])
+def test_script_downloads_cartoon_set_unless_told_otherwise(tmp_path, arguments):
+    archive = make_tar(tmp_path / "set.tgz", cartoon_set(64)).read_bytes()
+    with Server(archive) as server:
+        for _ in range(2):
+            done = script(*arguments, home=tmp_path, TOONGAN_MIRROR=server.url)
+            assert done.returncode == 0, done.stderr
+            assert f"64 pictures of {32 if arguments else 64} px" in done.stdout
+        assert [path for path, _ in server.requests] == ["/cartoonset10k.tgz"]
+
+
+def test_script_takes_paths_from_where_it_is_called(tmp_path):
+    fill_folder(tmp_path / "there" / "my faces", pictures(66))
+    done = script("folder:my faces", "--image-size", 32, home=tmp_path, cwd=tmp_path / "there")
+    assert done.returncode == 0, done.stderr
+    assert "66 pictures of 32 px" in done.stdout
+    done = script("folder:no faces", home=tmp_path, cwd=tmp_path / "there")
+    assert done.returncode == 2 and "error: NAME folder:" in done.stderr and "is not there" in done.stderr
+
+
+def test_script_without_the_packages(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+    done = script(home=tmp_path, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", PYTHONNOUSERSITE="1", PYTHONPATH="")
+    if not (REPOSITORY / ".venv").exists():
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1 and "-m pip install -r" in done.stderr
 
 
 def test_help_explains_every_option():
@@ -80,6 +118,8 @@ def test_help_explains_every_option():
         (["train", "--minutes", 1, "--kimg", 1], "--minutes and kimg both set"),
         (["train", "--count", 5], "--count must be a whole number from 64 to 1,000,000, not 5"),
         (["data", "avatars", "--count", 1000001], "--count must be a whole number from 64 to 1,000,000"),
+        (["data", "folder:/no/such/folder"], "NAME folder:/no/such/folder is not there; check the path"),
+        (["train", "--dataset", "zip:/no/such.zip"], "--dataset zip:/no/such.zip is not there; check the path"),
         (["train", "--batch-size", 256, "--count", 100], "--batch-size is 256, more than the 100 pictures"),
         (["train", "--run", "../evil"], "--run must be a plain name"),
         (["train", "--base-channels", 0], "--base-channels must be a whole number from 4 to 512"),

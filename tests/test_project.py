@@ -27,7 +27,7 @@ def test_requirements_are_lower_bounds_that_colab_meets():
 
 
 def test_make_targets_exist():
-    for target in ("faces", "test", "notebooks", "lab", "export", "gpu", "help"):
+    for target in ("faces", "test", "soak", "bench", "notebooks", "lab", "export", "gpu", "help"):
         done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     minutes = subprocess.run(["make", "-n", "faces", "MINUTES=1"], cwd=REPOSITORY, capture_output=True, text=True)
@@ -43,11 +43,34 @@ def test_benchmark_runs(home):
     assert re.search(r"\| textbook \| [\d,]+ \| 1\.00 \|\n\| classic \| [\d,]+ .*\n\| modern \| [\d,]+ ", done.stdout)
 
 
+def test_data_benchmark_runs():
+    small = ["--rounds", "1", "--seconds", "0.1", "--jpegs", "200", "--pngs", "70", "--avatars", "70"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.data", *small], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| (?:pack|draw|read) .* \| [\d,]+ \([\d,]+ to [\d,]+\) \|$", done.stdout, re.M)) == 5
+    assert re.search(r"Reading the packed form is [\d,]+ times as fast", done.stdout)
+
+
 def test_workers_do_not_load_torch():
     """Drawing in worker processes must stay light: the package imports torch only on use."""
-    code = "import sys, toongan.avatars, toongan.cli; print('torch' in sys.modules)"
+    code = "import sys, toongan.sources, toongan.avatars, toongan.cli; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_readme_and_attribution_name_every_set():
+    from toongan.datasets import REMOTE
+
+    for file in ("README.md", "ATTRIBUTION.md"):
+        text = (REPOSITORY / file).read_text(encoding="utf-8")
+        for name, one in REMOTE.items():
+            row = next(line for line in text.splitlines() if line.startswith("|") and f"`{name}`" in line)
+            assert one.credit["license"].split(":")[0] in row, (file, name)
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for word in ("avatars:STYLE", "folder:PATH", "zip:PATH", "tar:PATH", "drive", "TOONGAN_MIRROR", "KAGGLE_API_TOKEN"):
+        assert f"`{word}" in readme
 
 
 def test_readme_commands_exist():
@@ -60,7 +83,8 @@ def test_readme_commands_exist():
     from toongan.cli import Command
 
     commands = re.findall(r"^python -m toongan (.+)$", text, re.M)
-    assert len(commands) >= 3
+    commands += [f"data {rest}" for rest in re.findall(r"^sh download-dataset.sh ([^#\n]+)$", text, re.M)]
+    assert len(commands) >= 6
     for arguments in commands:
         tyro.cli(Command, args=arguments.split())
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):

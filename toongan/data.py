@@ -58,8 +58,8 @@ def to_square(picture: Image.Image, image_size: int) -> Image.Image:
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     if picture.width != picture.height:
         picture = picture.crop((left, top, left + side, top + side))
-    # reducing_gap: a picture over three times too large is first shrunk by a whole factor, which is fast.
-    return picture.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    # reducing_gap: a picture much too large is first shrunk by a whole factor, to twice the size: as good, and faster.
+    return picture.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 # %% ../notebooks/01_dataset.ipynb #01-17
 def to_tensor(pixels: torch.Tensor) -> torch.Tensor:

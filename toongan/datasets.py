@@ -83,9 +83,12 @@ class OwnSet:
     def is_current(self, meta: dict, count: int | None) -> bool:
         return not self.path.exists() or meta["made_from"] == self.source(False).signature()
 
+    def missing(self) -> ToonGANError:
+        return ToonGANError(f"{self.kind}:{self.path} is not there; check the path.", "dataset")
+
     def source(self, progress: bool) -> Source:
         if not self.path.exists():
-            raise ToonGANError(f"{self.kind}:{self.path} is not there; check the path.", "dataset")
+            raise self.missing()
         if self.kind in ("folder", "drive"):
             if not self.path.is_dir():
                 raise ToonGANError(f"folder:{self.path} is a file; for an archive, use zip:PATH or tar:PATH.", "dataset")
@@ -178,7 +181,10 @@ def find(dataset: str) -> DataSet:
     if dataset in REMOTE:
         return REMOTE[dataset]
     if kind in ("folder", "zip", "tar") and rest:
-        return OwnSet(kind, resolve(rest))
+        own = OwnSet(kind, resolve(rest))
+        if not own.path.exists() and not data_folder(own.folder).is_dir():  # the packed copy outlives its source
+            raise own.missing()
+        return own
     if kind == "drive":
         if not drive().is_dir():
             raise ToonGANError(

@@ -183,7 +183,7 @@ class Part:
             file.seek(len(npy_header(0, image_size)))
             for _ in range(self.count):
                 self.digest.update(file.read(self.picture_bytes))
-        self.images = open(self.folder / "images.npy", "r+b")
+        self.images = open(self.folder / "images.npy", "r+b", buffering=1 << 20)
         self.images.seek(len(npy_header(0, image_size)) + self.count * self.picture_bytes)
         self.last_commit = time.monotonic()
 
