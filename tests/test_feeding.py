@@ -8,7 +8,7 @@ import toongan
 import torch
 from conftest import DEVICES, TINY
 from toongan import feeding
-from toongan.data import batches
+from toongan.data import batches, shuffled
 
 
 def some_images(count: int = 40) -> np.ndarray:
@@ -24,14 +24,22 @@ def test_fetched_ahead_gives_the_very_same_batches(device):
     images = torch.from_numpy(some_images())
     device = torch.device(device)
     plain = take(batches(images, 8, torch.Generator().manual_seed(5), device), 23)
-    ahead = feeding.fetched_ahead(images, 8, torch.Generator().manual_seed(5), device)
+    ahead = feeding.fetched_ahead(images, 8, shuffled(len(images), 8, torch.Generator().manual_seed(5)), device)
     assert torch.equal(take(ahead, 23), plain)
     ahead.close()
     assert "toongan-batches" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_skipped_batches_are_those_that_were_seen():
+    images = torch.from_numpy(some_images())
+    plain = take(batches(images, 8, torch.Generator().manual_seed(5)), 23)
+    later = feeding.feed(images, 8, torch.Generator().manual_seed(5), torch.device("cpu"), skip=17)
+    assert torch.equal(take(later, 6), plain[17:])
+
+
 def test_trouble_in_the_thread_is_raised_where_it_is_seen():
-    stream = feeding.fetched_ahead(torch.from_numpy(some_images(4)), 8, torch.Generator(), torch.device("cpu"))
+    order = shuffled(4, 8, torch.Generator())
+    stream = feeding.fetched_ahead(torch.from_numpy(some_images(4)), 8, order, torch.device("cpu"))
     with pytest.raises(toongan.ToonGANError, match="batch_size is 8, more than the 4 pictures"):
         next(stream)
     stream.close()

@@ -126,7 +126,7 @@ def test_second_run_sets_the_first_aside(home):
         assert film.n_frames == len(short.grids)
     previous = Run.named("r-previous")
     assert previous.generator_path.read_bytes() == bytes_before and len(previous.grids) == count
-    toongan.train(toongan.TrainConfig(run="r", kimg=0.32, **TINY), progress=False)
+    toongan.train(toongan.TrainConfig(run="r", kimg=0.32, restart=True, **TINY), progress=False)
     assert previous.info()["steps"] == 20
 
 
@@ -174,12 +174,6 @@ def test_every_precision_trains(home, device, precision):
     assert run.info()["settings"]["precision"] == precision
     G = toongan.load_generator(run.generator_path)
     assert all(weights.dtype == torch.float32 and weights.isfinite().all() for weights in G.parameters())
-
-
-def test_not_a_number_stops_with_a_sentence(home, monkeypatch):
-    monkeypatch.setattr(engine, "train_step", lambda *a: torch.full((4,), float("nan")))
-    with pytest.raises(toongan.ToonGANError, match="no longer a number after step 1"):
-        toongan.train(toongan.TrainConfig(run="r", kimg=0.64, **TINY), progress=False)
 
 
 def test_home_is_moved_by_the_environment(home):

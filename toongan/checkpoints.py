@@ -1,13 +1,12 @@
 """Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
 
-`last.pt` is the newest, `previous.pt` the one before. A file carries the SHA-256 of its own bytes as its zip
+`last.pt` is the newest, `previous.pt` the one before, `best.pt` the one whose samples look most like the data. A file carries the SHA-256 of its own bytes as its zip
 comment, so that a damaged one is known before it is opened. Inside are only tensors, numbers, strings, lists and
 dictionaries: it is read without running code.
 """
 
 import hashlib
 import io
-import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .errors import ToonGANError
-from .paths import atomic_write, display, size_text
+from .paths import atomic_write, display
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 FORMAT = 1
@@ -68,13 +67,16 @@ def save(folder: Path, state: dict) -> bytes:
         ToonGANError: the disk is full; names the space needed. The earlier checkpoints are unharmed.
     """
     data = encode(state)
-    last = folder / LAST
-    need = f"{size_text(len(data))} are needed for a checkpoint"
-    with atomic_write(last, need) as part:
+    with atomic_write(folder / LAST, len(data), keep=folder / PREVIOUS) as part:
         part.write_bytes(data)
-        if last.exists():
-            os.replace(last, folder / PREVIOUS)
     return data
+
+
+def save_best(folder: Path, state: dict) -> None:
+    """Keep `state` as the best so far."""
+    data = encode(state)
+    with atomic_write(folder / BEST, len(data)) as part:
+        part.write_bytes(data)
 
 
 def load(folder: Path, say: Callable[[str], None]) -> dict | None:

@@ -48,6 +48,14 @@ class TrainConfig:
     """Length of the random vector that becomes a face."""
     batch_size: int = 64
     """Real pictures in a training step."""
+    restart: bool = False
+    """Begin anew, even if there is an unfinished run of this name to go on with."""
+    save_seconds: float = 60.0
+    """How often everything is saved, so that no more than that is ever lost."""
+    mirror: Path | None = None
+    """A second folder for checkpoints, in Google Drive for example. A fresh machine goes on from there."""
+    deterministic: bool = False
+    """On a GPU: the same bytes every time, a little slower. The CPU does so anyway."""
     device: Device = "auto"
     """auto takes cuda, then mps, then cpu."""
     precision: Precision = "auto"
@@ -68,6 +76,8 @@ class TrainConfig:
         check_range(self.latent_dim, "latent_dim", 1, 4096)
         check_range(self.batch_size, "batch_size", 2, 65536)
         check_range(self.seed, "seed", 0, 2**63 - 1)
+        if not 0 <= self.save_seconds < math.inf:
+            raise ToonGANError(f"must be 0 or more, not {self.save_seconds:g}; try 60.", "save_seconds")
         check_choice(self.recipe, "recipe", ("modern", "classic"))
         check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
         check_choice(self.precision, "precision", ("auto", "fp32", "bf16", "fp16"))

@@ -1,16 +1,14 @@
 """Runs: everything around the training step of chapter 03."""
 
-import copy
 import dataclasses
-import hashlib
 import math
 import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,124 +17,25 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from . import avatars, datasets, hardware
+from . import avatars, checkpoints, datasets, doctor, hardware, mirror
 from .config import DataConfig, GenerateConfig, TrainConfig
-from .data import tile, to_pixels
+from .data import tile
 from .errors import ToonGANError
-from .feeding import feed, place
-from .models import Discriminator, Generator, init_weights
-from .packed import PackedDataset
+from .feeding import place
 from .paths import atomic_write, display, writable_folder
 from .results import make_gif, plot_losses, plot_scores, show_grid
 from .runs import HISTORY_COLUMNS, Run, find_run, load_generator
-from .training import RECIPES, rate_factor, train_step, update_average
+from .trainer import Trainer, draw, measure_speed, seeded
 
 DEFAULT_MINUTES = 5.0
 GRIDS = 20
 GRID_FACES = 64
 HISTORY_ROWS = 200
 MIN_STEPS = 20
-
-
-class Trainer:
-    """Both nets, their optimisers and every source of chance, advanced a step at a time.
-
-    Two trainers built from the same config and data make the same steps.
-    """
-
-    def __init__(self, config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str):
-        self.config, self.device = config, device
-        self.recipe = RECIPES[config.recipe]
-        self.loss = self.recipe.loss
-        self.context = hardware.autocast(device, precision)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.base_channels = config.base_channels or (16 if device.type == "cpu" else 64)
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels))
-            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm))
-        self.G = G.to(device, memory_format=torch.channels_last)
-        self.D = D.to(device, memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.G) if self.recipe.average else None
-
-        def adam(net):
-            fused = device.type in ("cpu", "cuda")
-            return torch.optim.Adam(
-                net.parameters(), self.recipe.learning_rate, self.recipe.betas, fused=fused
-            )
-
-        self.optimizer_g, self.optimizer_d = adam(self.G), adam(self.D)
-        self.chance = torch.Generator().manual_seed(config.seed)
-        self.stream = feed(images, config.batch_size, torch.Generator().manual_seed(config.seed), device)
-
-    def step(self, number: int, steps: int) -> torch.Tensor:
-        """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
-        factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
-        for optimizer in (self.optimizer_g, self.optimizer_d):
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * factor
-        latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
-        values = train_step(
-            self.G,
-            self.D,
-            self.optimizer_g,
-            self.optimizer_d,
-            self.loss,
-            next(self.stream),
-            latent.to(self.device),
-            self.context,
-            self.scaler,
-        )
-        if self.average is not None:
-            update_average(self.average, self.G, number)
-        return values
-
-    @property
-    def generator(self) -> Generator:
-        """The generator to draw and to save: the moving average where the recipe keeps one."""
-        return self.G if self.average is None else self.average
-
-
-def seeded(seed: int, purpose: str) -> torch.Generator:
-    """A generator of random numbers for one purpose: faces to show must not repeat those trained on."""
-    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-@torch.no_grad()
-def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndarray:
-    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, 3)`, in `eval` mode."""
-    training = generator.training
-    device = next(generator.parameters()).device
-    generator.eval()
-    pixels = [to_pixels(generator(part.to(device))).cpu().numpy() for part in latent.split(batch)]
-    generator.train(training)
-    return np.concatenate(pixels)
-
-
-def measure_speed(trainer: Trainer, seconds: float = 5.0, progress: bool = False) -> float:
-    """Training speed in images a second, measured on a trainer that is then thrown away."""
-    bar = tqdm(
-        total=seconds,
-        desc="Measuring the speed",
-        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
-        file=sys.stdout,
-        disable=not progress,
-    )
-    with bar:
-        for number in range(10):  # the first steps are slow: memory is taken, kernels are chosen
-            trainer.step(number, 1000)
-        hardware.synchronize(trainer.device)
-        start, done, elapsed = time.perf_counter(), 0, 0.0
-        while elapsed < seconds or done < 5:
-            trainer.step(done, 1000)
-            done += 1
-            if done % 10 == 0 or trainer.device.type == "cpu":
-                hardware.synchronize(trainer.device)
-            elapsed = time.perf_counter() - start
-            bar.update(min(elapsed, seconds) - bar.n)
-    return done * trainer.config.batch_size / elapsed
+RESCUES = 3
+VARIETY_PICTURES = 512
+# Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
+FREE_SETTINGS = ("run", "restart", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
 
 
 def plan_steps(
@@ -144,11 +43,15 @@ def plan_steps(
 ) -> tuple[int, dict]:
     """How many steps the run takes, and how that number came about."""
     if config.kimg is not None:
-        return max(MIN_STEPS, round(config.kimg * 1000 / config.batch_size)), {"from": "kimg"}
+        return steps_of(config.kimg, config.batch_size), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
     rate = measure_speed(Trainer(config, images, device, precision), progress=progress)
     steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
     return steps, {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
+
+
+def steps_of(kimg: float, batch_size: int) -> int:
+    return max(MIN_STEPS, round(kimg * 1000 / batch_size))
 
 
 def grid_steps(steps: int, grids: int = GRIDS) -> list[int]:
@@ -183,6 +86,9 @@ def interruptible() -> Iterator[threading.Event]:
 def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run:
     """Train both nets as `config` says; leaves the run's files and gives the run.
 
+    A run of this name that was stopped goes on, and ends with the same bytes as if it had not been. A finished one is
+    given as it is; with other settings it is set aside as NAME-previous first.
+
     Args:
         progress: print progress bars and what happens.
         show: show the sample grid now and then, and the curves at the end (for notebooks).
@@ -190,128 +96,312 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     Raises:
         ToonGANError: a setting, the data or a folder is not usable; says what to do.
     """
+    say = teller(progress)
     device = hardware.choose_device(config.device)
-    precision = hardware.choose_precision(config.precision, device)
+    hardware.be_deterministic(device, config.deterministic)
     datasets.find(config.dataset)
     run = Run.named(config.run).make()
-    data = datasets.prepare(
-        DataConfig(config.dataset, config.count, config.image_size), progress=progress
-    )
-    images = place(data.images, device)
-    if progress:
-        print(f"Training {run.name} on {hardware.describe(device)}, {precision}, {config.recipe} recipe")
-        if device.type == "cpu" and config.device == "auto":
-            print("No GPU found: a GPU would train on many times more pictures in the same time.")
-    steps, plan = plan_steps(config, images, device, precision, progress)
-    kimg = steps * config.batch_size / 1000
-    if progress:
-        speed = f" at {plan['images_per_second']:,.0f} images a second" if "images_per_second" in plan else ""
-        print(f"{steps:,} steps of {config.batch_size} images{speed}; to repeat exactly: --kimg {kimg!r}", flush=True)
-
-    previous = run.set_aside()
-    if previous and progress:
-        print(f"The earlier run of this name is now {display(previous)}", flush=True)
-    trainer = Trainer(config, images, device, precision)
-    info = describe_run(config, trainer, data, device, precision, steps, plan)
-    fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
-    history, seconds, done = [], 0.0, 0
-    pending = []
-    every = max(1, steps // HISTORY_ROWS)
-    to_draw = grid_steps(steps)
-    to_show = set(to_draw[:: len(to_draw) // 4][1:]) if show else set()
-
-    def save_all() -> None:
-        info.update(done=done, kimg=done * config.batch_size / 1000, finished=done == steps, seconds=round(seconds, 1))
-        run.save(trainer.generator, trainer.D, history, info)
-
-    def save_grid(number: int) -> None:
-        sheet = tile(draw(trainer.generator, fixed))
-        with atomic_write(run.grid_path(number)) as part:
-            Image.fromarray(sheet).save(part)
-
-    def record() -> None:
-        """Read what the device gathered since the last row: the only wait in the loop."""
-        nonlocal seconds, mark
-        means = torch.stack(pending).cpu().double().mean(0).tolist()
-        pending.clear()
-        seconds, mark = seconds + time.perf_counter() - mark, time.perf_counter()
-        kimg = done * config.batch_size / 1000
-        row = [done, round(kimg, 3), round(seconds, 3), *(round(value, 6) for value in means)]
-        history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
-        check_finite(means, done)
-        bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
-
-    bar = tqdm(
-        total=steps * config.batch_size,
-        desc="Training",
-        unit=" images",
-        unit_scale=True,
-        file=sys.stdout,
-        disable=not progress,
-        mininterval=2.0 if show else 0.5,
-    )
-    with interruptible() as stop, bar:
-        mark = time.perf_counter()
-        for number in range(steps):
-            if number in to_draw:
-                if pending:
-                    record()
-                save_grid(to_draw.index(number))
-                if number in to_show:
-                    bar.clear()
-                    show_grid(run.grid_path(to_draw.index(number)), f"after {done * config.batch_size:,} images")
-                if number:
-                    save_all()
-            pending.append(trainer.step(number, steps))
-            done = number + 1
-            bar.update(config.batch_size)
-            if done % every == 0 or done == steps:
-                record()
-            if stop.is_set():
-                break
-        if pending:
-            record()
-        grids_drawn = sum(number < done for number in to_draw)
-        save_grid(grids_drawn if done < steps else len(to_draw) - 1)
-        save_all()
-    finish(run, show)
-    if progress:
-        report(run, done, steps)
-    return run
-
-
-def check_finite(means: list[float], step: int) -> None:
-    if not all(map(math.isfinite, means)):
+    saved = None if config.restart else find_checkpoint(config, run, say)
+    if saved is not None and saved["done"] == saved["steps"]:
+        if not changes(config, saved) and run.generator_path.is_file():
+            say(f"{run.name} is finished already: --restart trains it anew, another --run keeps both.")
+            return show_finished(run, progress, show)
+        saved = None
+    if saved is not None and (changed := changes(config, saved)):
         raise ToonGANError(
-            f"The loss is no longer a number after step {step:,}. Whatever was saved before is kept; "
-            "train again with --precision fp32, or another --seed."
+            f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same ones to go on with it, "
+            "another --run to keep both, or --restart to begin anew."
         )
+    return Session(config, run, device, saved, progress, show).go()
 
 
-def describe_run(
-    config: TrainConfig,
-    trainer: Trainer,
-    data: PackedDataset,
-    device: torch.device,
-    precision: str,
-    steps: int,
-    plan: dict,
-) -> dict:
-    """What `run.json` records of a run before it starts."""
+def teller(progress: bool) -> Callable[[str], None]:
+    """Prints a line without tearing a progress bar, or keeps quiet."""
+    return (lambda text: tqdm.write(text, file=sys.stdout)) if progress else (lambda text: None)
+
+
+def find_checkpoint(config: TrainConfig, run: Run, say: Callable[[str], None]) -> dict | None:
+    """The newest usable checkpoint of a run, from its folder or else from the mirror."""
+    saved = checkpoints.load(run.checkpoints, say)
+    if saved is None and config.mirror is not None:
+        saved = mirror.newest(mirror_folder(config), say)
+        if saved is not None:
+            say(f"Found {run.name} in the mirror, after {saved['done']:,} of {saved['steps']:,} steps.")
+    return saved
+
+
+def mirror_folder(config: TrainConfig) -> Path:
+    return Path(config.mirror).expanduser() / config.run
+
+
+def settings_of(config: TrainConfig) -> dict:
+    """A configuration as plain values, for `run.json` and checkpoints."""
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def changes(config: TrainConfig, saved: dict) -> list[str]:
+    """In which settings `config` differs from those that a checkpoint was made with, in words."""
+    before, now = saved["settings"], settings_of(config)
+    found = []
+    for name, value in now.items():
+        automatic = name == "base_channels" and value is None
+        if name not in FREE_SETTINGS and not automatic and value != before[name]:
+            found.append(f"--{name.replace('_', '-')} was {before[name]} and is now {value}")
+    if config.kimg is not None and steps_of(config.kimg, config.batch_size) != saved["steps"]:
+        found.append(f"--kimg was {saved['steps'] * before['batch_size'] / 1000:g} and is now {config.kimg:g}")
+    if config.minutes is not None and config.minutes != saved["length"].get("minutes"):
+        found.append(f"--minutes was {saved['length'].get('minutes')} and is now {config.minutes:g}")
+    return found
+
+
+class Session:
+    """One call of `train`: a trainer, the run's files, and what has happened so far.
+
+    Args:
+        saved: a checkpoint to go on from.
+
+    Attributes:
+        done: steps behind us.
+        history: the rows of `history.csv`.
+        pending: what the device gathered since the last row, still on the device.
+    """
+
+    def __init__(
+        self, config: TrainConfig, run: Run, device: torch.device, saved: dict | None, progress: bool, show: bool
+    ):
+        self.run, self.device, self.progress, self.show, self.say = run, device, progress, show, teller(progress)
+        self.precision = hardware.choose_precision(config.precision, device)
+        self.data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+        if saved is not None:
+            self.check_data(saved)
+            config = dataclasses.replace(config, base_channels=saved["settings"]["base_channels"])
+        images = place(self.data.images, device)
+        self.say(f"Training {run.name} on {hardware.describe(device)}, {self.precision}, {config.recipe} recipe")
+        if device.type == "cpu" and config.device == "auto":
+            self.say("No GPU found: a GPU would train on many times more pictures in the same time.")
+        if saved is None:
+            self.steps, self.length = plan_steps(config, images, device, self.precision, progress)
+            speed = self.length.get("images_per_second")
+            kimg = self.steps * config.batch_size / 1000
+            self.say(
+                f"{self.steps:,} steps of {config.batch_size} images"
+                + (f" at {speed:,.0f} images a second" if speed else "")
+                + f"; to repeat exactly: --kimg {kimg!r}"
+            )
+            previous = run.set_aside()
+            if previous:
+                self.say(f"The earlier run of this name is now {display(previous)}")
+        else:
+            self.steps, self.length = saved["steps"], saved["length"]
+        self.trainer = Trainer(config, images, device, self.precision)
+        self.config = dataclasses.replace(config, base_channels=self.trainer.base_channels)
+        self.mirror = None if config.mirror is None else mirror.Mirror(mirror_folder(config), self.say)
+        self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
+        self.every = max(1, self.steps // HISTORY_ROWS)
+        self.to_draw = grid_steps(self.steps)
+        self.to_show = set(self.to_draw[:: len(self.to_draw) // 4][1:]) if show else set()
+        self.data_look = doctor.look(self.some_data())
+        self.history, self.pending, self.findings = [], [], []
+        self.done = self.rescues = 0
+        self.seconds, self.variety_share = 0.0, None
+        self.best: dict | None = None
+        if saved is not None:
+            self.restore(saved)
+            self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
+
+    def some_data(self) -> np.ndarray:
+        rows = np.linspace(0, len(self.data) - 1, min(VARIETY_PICTURES, len(self.data))).astype(int)
+        return np.asarray(self.data.images[rows])
+
+    def check_data(self, saved: dict) -> None:
+        if saved["fingerprint"] != self.data.fingerprint:
+            raise ToonGANError(
+                f"The pictures of {self.data.meta['dataset']} are not those that {self.run.name} was begun with "
+                f"(fingerprint {saved['fingerprint'][:12]}, now {self.data.fingerprint[:12]}). "
+                "Bring the earlier ones back, or begin anew with --restart."
+            )
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def go(self) -> Run:
+        batch = self.config.batch_size
+        self.bar = tqdm(
+            total=self.steps * batch,
+            initial=self.done * batch,
+            desc="Training",
+            unit=" images",
+            unit_scale=True,
+            file=sys.stdout,
+            disable=not self.progress,
+            mininterval=2.0 if self.show else 0.5,
+        )
+        with interruptible() as stop, self.bar, closing(self):
+            if self.done == 0:
+                self.checkpoint()
+            self.mark = self.last_save = time.perf_counter()
+            while self.done < self.steps and not stop.is_set():
+                if self.done in self.to_draw and not self.milestone():
+                    continue  # it went back
+                self.pending.append(self.trainer.step(self.done, self.steps))
+                self.done += 1
+                self.bar.update(batch)
+                if self.done % self.every == 0 or self.done == self.steps:
+                    self.record()
+                if time.perf_counter() - self.last_save >= self.config.save_seconds:
+                    self.checkpoint()
+            self.end()
+            if self.mirror is not None:
+                self.mirror.finish()
+        finish(self.run, self.show)
+        if self.progress:
+            report(self.run, self.done, self.steps)
+        return self.run
+
+    def close(self) -> None:
+        """End the threads that fetch pictures and copy checkpoints."""
+        self.trainer.stream.close()
+        if self.mirror is not None:
+            self.mirror.close()
+
+    def milestone(self) -> bool:
+        """Draw the sample grid, look at it, save all; False if training had to go back instead."""
+        if self.pending and not self.record():
+            return False
+        number = self.to_draw.index(self.done)
+        samples = self.save_grid(number)
+        if self.done in self.to_show:
+            self.bar.clear()
+            show_grid(self.run.grid_path(number), f"after {self.done * self.config.batch_size:,} images")
+        if self.done:
+            self.judge(samples)
+            self.export()
+        return True
+
+    def end(self) -> None:
+        """Leave everything as it is now, finished or interrupted."""
+        drawn = sum(number < self.done for number in self.to_draw)
+        samples = self.save_grid(drawn if self.done < self.steps else len(self.to_draw) - 1)
+        if self.done == self.steps:
+            self.judge(samples)
+        self.checkpoint()
+        self.export()
+
+    # --- what is kept ---------------------------------------------------------------------
+
+    def state(self) -> dict:
+        return {
+            "settings": {**settings_of(self.config), "device": self.device.type, "precision": self.precision},
+            "steps": self.steps,
+            "length": self.length,
+            "fingerprint": self.data.fingerprint,
+            "done": self.done,
+            "seconds": self.seconds,
+            "history": [[row[name] for name in HISTORY_COLUMNS] for row in self.history],
+            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 4),
+            "fixed": self.fixed,
+            "findings": self.findings,
+            "rescues": self.rescues,
+            "best": self.best,
+            "trainer": self.trainer.state(),
+        }
+
+    def restore(self, saved: dict) -> None:
+        self.done, self.seconds, self.rescues = saved["done"], saved["seconds"], saved["rescues"]
+        self.history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
+        self.pending = list(saved["pending"].to(self.device))
+        self.findings, self.best, self.fixed = saved["findings"], saved["best"], saved["fixed"]
+        self.trainer.restore(saved["trainer"], self.done)
+
+    def checkpoint(self) -> None:
+        """Save everything, unless it is sick: then `record` will find that out, and go back."""
+        if self.trainer.is_finite():
+            data = checkpoints.save(self.run.checkpoints, self.state())
+            if self.mirror is not None:
+                self.mirror.put(self.done, data)
+        self.last_save = time.perf_counter()
+
+    def export(self) -> None:
+        """Write `G.pth`, `D.pth`, `history.csv` and `run.json`."""
+        info = describe_run(self)
+        self.run.save(self.trainer.generator, self.trainer.D, self.history, info)
+
+    def save_grid(self, number: int) -> np.ndarray:
+        samples = draw(self.trainer.generator, self.fixed)
+        with atomic_write(self.run.grid_path(number)) as part:
+            Image.fromarray(tile(samples)).save(part)
+        return samples
+
+    # --- watching over it -----------------------------------------------------------------
+
+    def record(self) -> bool:
+        """Read what the device gathered since the last row: the only wait in the loop.
+
+        False if it was no number any more and training went back to the last checkpoint.
+        """
+        means = torch.stack(self.pending).cpu().double().mean(0).tolist()
+        self.pending = []
+        now = time.perf_counter()
+        self.seconds, self.mark = self.seconds + now - self.mark, now
+        if not all(map(math.isfinite, means)) or not self.trainer.is_finite():
+            self.rescue()
+            return False
+        kimg = self.done * self.config.batch_size / 1000
+        row = [self.done, round(kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means)]
+        self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        self.bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
+        self.tell(doctor.diagnose(self.history, self.variety_share))
+        return True
+
+    def judge(self, samples: np.ndarray) -> None:
+        """Compare a sample grid with the data: does G repeat itself, and is this the best so far?"""
+        look = doctor.look(samples)
+        if self.done > self.steps / 4:  # before that, fog
+            self.variety_share = doctor.variety(look) / max(doctor.variety(self.data_look), 1e-9)
+        distance = round(doctor.distance(look, self.data_look), 4)
+        if self.best is None or distance < self.best["distance"]:
+            self.best = {"step": self.done, "distance": distance}
+            checkpoints.save_best(self.run.checkpoints, self.state())
+
+    def tell(self, finding: doctor.Finding | None) -> None:
+        """Say what the doctor found, once."""
+        if finding is not None and finding.name not in self.findings:
+            self.findings.append(finding.name)
+            self.say(f"After {self.history[-1]['kimg']:g} thousand images: {finding.text}")
+
+    def rescue(self) -> None:
+        """Back to the last good checkpoint with half the learning rate; three times at most."""
+        step, rescues = self.done, self.rescues + 1
+        if rescues > RESCUES:
+            raise ToonGANError(
+                f"The loss is no longer a number after step {step:,}, for the {rescues}th time. Whatever was saved "
+                "before is kept; train again with --precision fp32, or another --seed."
+            )
+        scale = self.trainer.rate_scale
+        saved = checkpoints.load(self.run.checkpoints, self.say)
+        self.restore(saved)
+        self.rescues, self.trainer.rate_scale = rescues, min(scale, self.trainer.rate_scale) / 2
+        self.bar.update(self.done * self.config.batch_size - self.bar.n)
+        self.say(
+            f"The loss is no longer a number after step {step:,}: back to step {self.done:,} with half the learning "
+            f"rate ({rescues} of at most {RESCUES} times)."
+        )
+        self.checkpoint()
+
+
+def describe_run(session: Session) -> dict:
+    """What `run.json` records of a run, as far as it has come."""
+    config = session.config
     packages = ("torch", "numpy", "pillow")
     return {
         "run": config.run,
-        "settings": {
-            **dataclasses.asdict(config),
-            "base_channels": trainer.base_channels,
-            "precision": precision,
-            "device": device.type,
-        },
+        "settings": {**settings_of(config), "precision": session.precision, "device": session.device.type},
         "seed": config.seed,
-        "steps": steps,
-        "length": plan,
-        "data": {"dataset": config.dataset, "count": len(data), "fingerprint": data.fingerprint},
-        "device": hardware.describe(device),
+        "steps": session.steps,
+        "length": session.length,
+        "data": {"dataset": config.dataset, "count": len(session.data), "fingerprint": session.data.fingerprint},
+        "device": hardware.describe(session.device),
         "versions": {
             "python": platform.python_version(),
             "toongan": __import__("toongan").__version__,
@@ -319,7 +409,23 @@ def describe_run(
             **avatars.versions(),
         },
         "date": time.strftime("%Y-%m-%d"),
+        "done": session.done,
+        "kimg": session.done * config.batch_size / 1000,
+        "finished": session.done == session.steps,
+        "seconds": round(session.seconds, 1),
+        "findings": session.findings,
+        "rescues": session.rescues,
+        "best": session.best,
     }
+
+
+def show_finished(run: Run, progress: bool, show: bool) -> Run:
+    """Give a finished run as if it had just ended."""
+    finish(run, show)
+    if progress:
+        info = run.info()
+        report(run, info["done"], info["steps"])
+    return run
 
 
 def finish(run: Run, show: bool = False) -> None:
@@ -335,7 +441,7 @@ def report(run: Run, done: int, steps: int) -> None:
     """Say how the run ended, and name its files."""
     info = run.info()
     if done < steps:
-        print(f"Stopped after {done:,} of {steps:,} steps; everything so far is saved.")
+        print(f"Stopped after {done:,} of {steps:,} steps. Everything is saved: the same command goes on from there.")
     rate = done * info["settings"]["batch_size"] / max(info["seconds"], 1e-9)
     print(f"{info['kimg']:g} thousand images in {info['seconds'] / 60:.1f} minutes, {rate:,.0f} a second")
     grids = run.grids

@@ -1,5 +1,6 @@
 """Keep a device fed: the whole set in its memory where it fits, else batches fetched ahead of time."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from .data import batches, shuffled, to_tensor
+from .data import shuffled, to_tensor
 
 AHEAD = 3
 UPLOAD_BYTES = 256 << 20
@@ -40,16 +41,20 @@ def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def feed(
-    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device
+    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device, skip: int = 0
 ) -> Iterator[torch.Tensor]:
-    """The batches of chapter 01, fetched ahead in a thread where the pictures are not on the device."""
+    """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
+
+    Fetched ahead in a thread where the pictures are not on the device.
+    """
+    order = itertools.islice(shuffled(len(images), batch_size, generator), skip, None)
     if images.device.type == device.type:
-        return batches(images, batch_size, generator, device)
-    return fetched_ahead(images, batch_size, generator, device)
+        return (to_tensor(images[chosen.to(images.device)]) for chosen in order)
+    return fetched_ahead(images, batch_size, order, device)
 
 
 def fetched_ahead(
-    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device
+    images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], device: torch.device
 ) -> Iterator[torch.Tensor]:
     """As `batches`, the next few gathered in pinned memory and copied while the device computes."""
     on_cuda = device.type == "cuda"
@@ -62,7 +67,7 @@ def fetched_ahead(
 
     def gather() -> None:
         try:
-            for chosen in shuffled(len(images), batch_size, generator):
+            for chosen in order:
                 slot, copied = empty.get()
                 if stop.is_set():
                     return

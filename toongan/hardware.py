@@ -50,6 +50,16 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, dtype)
 
 
+def be_deterministic(device: torch.device, wanted: bool) -> None:
+    """Choose kernels that give the same bytes every time, or the fastest; on the CPU they are the same."""
+    if device.type != "cuda":
+        return
+    if wanted:  # cuBLAS reads this when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
+
+
 def describe(device: torch.device) -> str:
     """The device in words, for `run.json` and for readers."""
     if device.type == "cuda":

@@ -64,18 +64,31 @@ def writable_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path):
-    """Give a temporary path beside `path`; it takes `path`'s place only if the block succeeds."""
+def atomic_write(path: Path, size: int | None = None, keep: Path | None = None):
+    """Give a temporary path beside `path`; it takes `path`'s place only if the block succeeds.
+
+    Args:
+        size: bytes that will be written, to be named if the disk is full.
+        keep: where to leave what stood at `path` before.
+    """
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(part, path)
     except OSError as error:
+        need = f"{size_text(size)} are needed; " if size else ""
         raise ToonGANError(
-            f"Cannot write {path} ({error.strerror}); free some space or choose another folder."
+            f"Cannot write {path} ({error.strerror}); {need}free some space or choose another folder."
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def size_text(size: int) -> str:
+    """Bytes in words: `45 MB`."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"

@@ -53,7 +53,7 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Rename an earlier run of this name to NAME-previous; gives its new checkpoint folder, if there was one."""
-        if not self.generator_path.is_file():
+        if not self.generator_path.is_file() and not any(self.checkpoints.glob("*.pt")):
             return None
         previous = None
         for folder in (self.generated, self.checkpoints):

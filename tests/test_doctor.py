@@ -1,0 +1,96 @@
+"""The training doctor: real illnesses, recognised from real curves."""
+
+import numpy as np
+import toongan
+import torch
+from conftest import TINY
+from toongan import doctor
+from toongan.data import batches
+from toongan.models import Discriminator, Generator, init_weights
+from torch import nn
+
+
+def row(loss_d=1.0, loss_g=1.0, real=0.7, fake=0.3, kimg=100.0) -> dict:
+    return {"kimg": kimg, "loss_d": loss_d, "loss_g": loss_g, "real_score": real, "fake_score": fake}
+
+
+def test_discriminator_wins_in_the_textbook_loop(home):
+    """PyTorch's official example on the built-in faces: its own losses, norms, rates and widths, batch 64."""
+    data = toongan.prepare(toongan.DataConfig("avatars", count=640), progress=False)
+    history = textbook_history(torch.from_numpy(data.images), steps=50)
+    found = [doctor.diagnose(history[: step + 1]) for step in range(len(history))]
+    assert doctor.D_WON in found, history[-5:]
+    assert "--recipe modern" in doctor.D_WON.text
+
+
+def textbook_history(images: torch.Tensor, steps: int) -> list[dict]:
+    torch.manual_seed(999)  # the one of the tutorial
+    G, D = init_weights(Generator(64)), init_weights(Discriminator(64))
+    adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (G, D))
+    criterion, stream = nn.BCEWithLogitsLoss(), batches(images, 64, torch.Generator().manual_seed(0))
+    ones, zeros = torch.ones(64), torch.zeros(64)
+    history = []
+    for _ in range(steps):
+        D.zero_grad()
+        real_logits = D(next(stream))
+        loss_real = criterion(real_logits, ones)
+        loss_real.backward()
+        fake = G(torch.randn(64, 100))
+        fake_logits = D(fake.detach())
+        loss_fake = criterion(fake_logits, zeros)
+        loss_fake.backward()
+        adam_d.step()
+        G.zero_grad()
+        loss_g = criterion(D(fake), ones)
+        loss_g.backward()
+        adam_g.step()
+        scores = real_logits.sigmoid().mean().item(), fake_logits.sigmoid().mean().item()
+        history.append(row((loss_real + loss_fake).item(), loss_g.item(), *scores))
+    return history
+
+
+def test_healthy_run_gets_no_remark(tiny_home):
+    assert toongan.Run.named("tiny").info()["findings"] == []
+    shipped = toongan.find_run("avatars-64")
+    columns = shipped.history()
+    history = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for end in range(1, len(history)):
+        assert doctor.diagnose(history[:end]) is None
+
+
+def test_generator_that_repeats_itself():
+    """One face over and over, with a little noise, against 64 faces; early in training it is only fog."""
+    chance = np.random.default_rng(0)
+    faces = chance.integers(0, 256, (64, 8, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    one = np.clip(faces[:1] + chance.normal(0, 5, faces.shape), 0, 255).astype(np.uint8)
+    share = doctor.variety(doctor.look(one)) / doctor.variety(doctor.look(faces))
+    assert doctor.diagnose([row()] * 12, share) is doctor.G_REPEATS
+    assert doctor.diagnose([row(kimg=5.0)] * 12, share) is None
+    assert doctor.diagnose([row()] * 12, 0.9) is None
+
+
+def test_shipped_faces_are_varied(tmp_path, home):
+    """What a good generator draws is nearly as varied as the data: far from the line of the doctor."""
+    data = toongan.prepare(toongan.DataConfig("avatars", count=256), progress=False)
+    from toongan.trainer import draw
+
+    G = toongan.load_generator(toongan.find_run("avatars-64").generator_path)
+    samples = draw(G, torch.randn(64, G.latent_dim, generator=torch.Generator().manual_seed(0)))
+    share = doctor.variety(doctor.look(samples)) / doctor.variety(doctor.look(data.images))
+    assert share > 0.7
+
+
+def test_nothing_moves():
+    assert doctor.diagnose([row(1.386, 0.693, 0.5, 0.5)] * 12) is doctor.NOTHING_MOVES
+    assert doctor.diagnose([row(1.386, 0.693, 0.5, 0.5)] * 3) is None
+    assert doctor.diagnose([row(1.386 - i / 20, 0.693, 0.5, 0.5) for i in range(12)]) is None
+
+
+def test_a_run_that_falls_ill_says_so_once(home, monkeypatch, capsys):
+    """D sees every fake through: the sentence is printed once and kept in run.json."""
+    from toongan import trainer
+
+    monkeypatch.setattr(trainer, "train_step", lambda *arguments: torch.tensor([0.01, 9.0, 0.99, 0.01]))
+    run = toongan.train(toongan.TrainConfig(run="r", kimg=0.64, device="cpu", **TINY))
+    assert run.info()["findings"] == ["D has won"]
+    assert capsys.readouterr().out.count("D has won: its loss is near 0") == 1

@@ -1,0 +1,149 @@
+"""Both players and all that moves them: one step, what it depends on, and how fast it is."""
+
+import copy
+import hashlib
+import sys
+import time
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import hardware
+from .config import TrainConfig
+from .data import to_pixels
+from .feeding import feed
+from .models import Discriminator, Generator, init_weights
+from .training import RECIPES, rate_factor, train_step, update_average
+
+
+class Trainer:
+    """Both nets, their optimisers and every source of chance, advanced a step at a time.
+
+    Two trainers built from the same config and data make the same steps.
+    """
+
+    def __init__(self, config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str):
+        self.config, self.device = config, device
+        self.recipe = RECIPES[config.recipe]
+        self.loss = self.recipe.loss
+        self.context = hardware.autocast(device, precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.base_channels = config.base_channels or (16 if device.type == "cpu" else 64)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels))
+            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm))
+        self.G = G.to(device, memory_format=torch.channels_last)
+        self.D = D.to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.G) if self.recipe.average else None
+
+        def adam(net):
+            fused = device.type in ("cpu", "cuda")
+            return torch.optim.Adam(
+                net.parameters(), self.recipe.learning_rate, self.recipe.betas, fused=fused
+            )
+
+        self.optimizer_g, self.optimizer_d = adam(self.G), adam(self.D)
+        self.chance = torch.Generator().manual_seed(config.seed)
+        self.images = images
+        self.rate_scale = 1.0
+        self.go_to(0)
+
+    def go_to(self, step: int) -> None:
+        """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
+        if getattr(self, "stream", None) is not None:
+            self.stream.close()
+        order = torch.Generator().manual_seed(self.config.seed)
+        self.stream = feed(self.images, self.config.batch_size, order, self.device, skip=step)
+
+    def step(self, number: int, steps: int) -> torch.Tensor:
+        """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
+        factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * factor * self.rate_scale
+        latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
+        values = train_step(
+            self.G,
+            self.D,
+            self.optimizer_g,
+            self.optimizer_d,
+            self.loss,
+            next(self.stream),
+            latent.to(self.device),
+            self.context,
+            self.scaler,
+        )
+        if self.average is not None:
+            update_average(self.average, self.G, number)
+        return values
+
+    def state(self) -> dict:
+        """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
+        parts = {name: getattr(self, name).state_dict() for name in self.parts()}
+        return {**parts, "chance": self.chance.get_state(), "rate_scale": self.rate_scale}
+
+    def restore(self, state: dict, step: int) -> None:
+        """Go back to what `state()` gave before `step`."""
+        for name in self.parts():
+            getattr(self, name).load_state_dict(state[name])
+        self.chance.set_state(state["chance"])
+        self.rate_scale = state["rate_scale"]
+        self.go_to(step)
+
+    def parts(self) -> list[str]:
+        average = [] if self.average is None else ["average"]
+        return ["G", "D", *average, "optimizer_g", "optimizer_d", "scaler"]
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number still."""
+        weights = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        return all(bool(value.isfinite().all()) for value in weights)
+
+    @property
+    def generator(self) -> Generator:
+        """The generator to draw and to save: the moving average where the recipe keeps one."""
+        return self.G if self.average is None else self.average
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """A generator of random numbers for one purpose: faces to show must not repeat those trained on."""
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@torch.no_grad()
+def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndarray:
+    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, 3)`, in `eval` mode."""
+    training = generator.training
+    device = next(generator.parameters()).device
+    generator.eval()
+    pixels = [to_pixels(generator(part.to(device))).cpu().numpy() for part in latent.split(batch)]
+    generator.train(training)
+    return np.concatenate(pixels)
+
+
+def measure_speed(trainer: Trainer, seconds: float = 5.0, progress: bool = False) -> float:
+    """Training speed in images a second, measured on a trainer that is then thrown away."""
+    bar = tqdm(
+        total=seconds,
+        desc="Measuring the speed",
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+        file=sys.stdout,
+        disable=not progress,
+    )
+    with bar:
+        for number in range(10):  # the first steps are slow: memory is taken, kernels are chosen
+            trainer.step(number, 1000)
+        hardware.synchronize(trainer.device)
+        start, done, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < seconds or done < 5:
+            trainer.step(done, 1000)
+            done += 1
+            if done % 10 == 0 or trainer.device.type == "cpu":
+                hardware.synchronize(trainer.device)
+            elapsed = time.perf_counter() - start
+            bar.update(min(elapsed, seconds) - bar.n)
+    return done * trainer.config.batch_size / elapsed
