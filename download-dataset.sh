@@ -4,7 +4,7 @@
 #   sh download-dataset.sh [NAME] [--count N] [--image-size N]
 #
 # NAME: cartoonset10k (the default), cartoonset100k, cartoon-faces, anime-faces, avatars, avatars:STYLE,
-#       folder:PATH, zip:PATH, tar:PATH
+#       drive, folder:PATH, zip:PATH, tar:PATH
 #
 # Run it again after anything went wrong: it goes on where it stopped, and does nothing once all is there.
 set -eu
@@ -24,6 +24,7 @@ export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
     exit 2
 }
 case ${1-} in
+-h | --help) ;;
 "" | -*) set -- cartoonset10k "$@" ;;
 esac
 exec "$python" -m toongan data "$@"

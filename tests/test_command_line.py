@@ -60,7 +60,7 @@ def test_data_by_script_and_command(tmp_path):
     assert "70 pictures of 32 px" in done.stdout
     done = script("avatars", "--count", 70, "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"avatars-adventurer", "avatars-avataaars"}
+    assert {path.name for path in (tmp_path / "data").glob("[!.]*")} == {"avatars-adventurer", "avatars-avataaars"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--image-size", 32], ["cartoonset10k", "--image-size", 32]])
@@ -81,6 +81,13 @@ def test_script_takes_paths_from_where_it_is_called(tmp_path):
     assert "66 pictures of 32 px" in done.stdout
     done = script("folder:no faces", home=tmp_path, cwd=tmp_path / "there")
     assert done.returncode == 2 and "error: NAME folder:" in done.stderr and "is not there" in done.stderr
+
+
+def test_script_explains_itself(tmp_path):
+    done = script("--help", home=tmp_path)
+    assert done.returncode == 0 and "NAME" in done.stdout
+    for name in ("cartoonset10k", "anime-faces", "folder:PATH", "drive"):
+        assert name in done.stdout
 
 
 def test_script_without_the_packages(tmp_path):
@@ -184,7 +191,7 @@ def test_interrupt_leaves_usable_files(tmp_path, number):
     process.send_signal(number)
     rest, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "everything so far is saved" in rest and "G.pth" in rest
+    assert "Everything is saved: the same command goes on from there" in rest and "G.pth" in rest
     info = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())
     assert not info["finished"] and 0 < info["done"] < info["steps"]
     assert load_generator(tmp_path / "checkpoints" / "r" / "G.pth").image_size == 32

@@ -129,7 +129,7 @@ def test_trouble_that_does_not_pass(home, monkeypatch, archive, behaviour, says)
         with pytest.raises(toongan.ToonGANError) as caught:
             fetch(server, home, monkeypatch, timeout=0.2)
         assert says in str(caught.value) and server.url in str(caught.value)
-        assert "run the same command again, it goes on from there" in str(caught.value)
+        assert "Try the same command again later" in str(caught.value)
         assert len(server.requests) >= 3
     assert "cartoonset10k.tgz" not in leftovers(home)
 
@@ -139,7 +139,7 @@ def test_trouble_that_does_not_pass(home, monkeypatch, archive, behaviour, says)
     [
         (401, "the server does not allow it (HTTP 401)"),
         (403, "the server does not allow it (HTTP 403)"),
-        (404, "it is not there any more (HTTP 404); take it from elsewhere"),
+        (404, "it is not there (HTTP 404); put cartoonset10k.tgz on the mirror, or unset TOONGAN_MIRROR"),
         (410, "the server answers HTTP 410"),
         ("html", "text/html came in place of an archive"),
     ],
@@ -194,7 +194,7 @@ def test_disk_full_while_downloading(small_disk, archive):
 def test_damaged_archive_is_deleted_so_that_the_next_command_fetches_it(home, monkeypatch, archive):
     """A mirror without a hash may serve half a file as if it were whole."""
     with Server(archive[: len(archive) // 2]) as server:
-        with pytest.raises(toongan.ToonGANError, match="It was deleted: the same command downloads it anew"):
+        with pytest.raises(toongan.ToonGANError, match="of no use: it is damaged or cut short after .* It was deleted; the same command downloads it anew"):
             fetch(server, home, monkeypatch)
         server.content = archive
         assert len(fetch(server, home, monkeypatch)) == 64
@@ -211,8 +211,26 @@ def test_failed_download_leaves_what_was_packed_before(home, monkeypatch, archiv
         assert again.fingerprint == data.fingerprint
 
 
-def test_timeout_must_be_a_number(home, monkeypatch, archive):
-    monkeypatch.setenv("TOONGAN_TIMEOUT", "soon")
+def test_incomplete_set_is_mentioned_and_a_useless_one_deleted(home, monkeypatch, archive, capsys, tmp_path):
+    few = make_tar(tmp_path / "few.tgz", cartoon_set(5)).read_bytes()
+    with Server(few) as server:
+        with pytest.raises(toongan.ToonGANError, match="of no use: cartoonset10k holds 5 usable pictures .* It was deleted"):
+            fetch(server, home, monkeypatch)
+        server.content = archive
+        assert len(fetch(server, home, monkeypatch)) == 64
+    assert "cartoonset10k should hold 10,000 pictures, but 65 came: is this copy complete?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mirror", ["127.0.0.1:80", "file:///tmp", "ftp://x"])
+def test_mirror_must_be_an_address(home, monkeypatch, mirror):
+    monkeypatch.setenv("TOONGAN_MIRROR", mirror)
+    with pytest.raises(toongan.ToonGANError, match="TOONGAN_MIRROR must begin with http:// or https://"):
+        toongan.prepare(toongan.DataConfig("cartoonset10k", image_size=32))
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
+def test_timeout_must_be_a_number(home, monkeypatch, archive, value):
+    monkeypatch.setenv("TOONGAN_TIMEOUT", value)
     with pytest.raises(toongan.ToonGANError, match="TOONGAN_TIMEOUT must be a number of seconds"):
         Download("http://127.0.0.1:9/x.tgz", home / "x.tgz").run()
 

@@ -187,9 +187,17 @@ def test_not_there_any_more(monkeypatch, archive):
 def test_trouble_of_the_server(monkeypatch, archive, status, says):
     with Server(archive) as server:
         server.api_status = status
-        with pytest.raises(toongan.ToonGANError, match=f"{says}.*run the same command again"):
+        with pytest.raises(toongan.ToonGANError, match=f"{says}.*Try the same command again later"):
             fetch(server, monkeypatch)
         assert len(server.requests) == downloads.TRIES
+
+
+def test_no_connection_to_kaggle(home, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(downloads, "TRIES", 2)
+    with pytest.raises(toongan.ToonGANError, match="Kaggle cannot be reached; is this machine online"):
+        toongan.prepare(toongan.DataConfig("anime-faces", image_size=32))
+    assert not list((home / "data" / "downloads").iterdir())
 
 
 def test_archive_host_in_trouble(monkeypatch, archive):

@@ -1,10 +1,12 @@
 """Folders and archives as users bring them, good and bad, packed through the front door."""
 
 import csv
+import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -57,6 +59,7 @@ def test_folder_keeps_names_hashes_and_pixels(home):
     data = pack(f"folder:{folder}")
     assert data.images.shape == (70, 32, 32, 3) and data.images.dtype == np.uint8
     assert [row["source"] for row in data.index] == [f"face-{number:04d}.png" for number in range(70)]
+    assert Image.open(data.folder / "preview.png").size == (8 * 34 - 2, 8 * 34 - 2)
     for row in data.index:
         assert row["sha256"] == hashlib.sha256((folder / row["source"]).read_bytes()).hexdigest()
     wanted = drawing(5).resize((32, 32), Image.Resampling.LANCZOS)
@@ -194,10 +197,12 @@ def test_bad_files_are_left_out_counted_and_listed(home):
         "text.jpg": b"I am no picture\n" * 20,
         "page.png": b"<!doctype html><html></html>",
         "notes.txt": b"a list of names",
+        "phone.heic": b"\0\0\0\x18ftypheic",
         "labels.csv": b"name,age\nAnna,3\n",
         "garbage.gif": b"GIF89a" + bytes(range(256)),
         "copy.png": encoded(drawing(3)),
         "sub/copy.png": encoded(drawing(4)),
+        "face-0005 copy.png": encoded(drawing(5)),
     }
     data = pack(f"folder:{own_folder(home, bad)}")
     assert len(data) == 70
@@ -208,12 +213,14 @@ def test_bad_files_are_left_out_counted_and_listed(home):
         "text.jpg": sources.NOT_A_PICTURE,
         "page.png": sources.NOT_A_PICTURE,
         "notes.txt": sources.NOT_A_PICTURE,
+        "phone.heic": sources.FOREIGN,
         "labels.csv": sources.NOT_A_PICTURE,
         "garbage.gif": sources.NOT_A_PICTURE,
         "face-0003.png": sources.DUPLICATE,  # of copy.png, which comes before it
+        "face-0005 copy.png": sources.DUPLICATE,
         "sub/copy.png": sources.DUPLICATE,
     }
-    assert data.meta["left_out"] == {sources.NOT_A_PICTURE: 5, sources.DAMAGED: 2, sources.DUPLICATE: 2, sources.EMPTY: 1}
+    assert data.meta["left_out"] == {sources.NOT_A_PICTURE: 5, sources.DAMAGED: 2, sources.DUPLICATE: 3, sources.EMPTY: 1, sources.FOREIGN: 1}
 
 
 @pytest.mark.parametrize("damage", range(12))
@@ -295,7 +302,7 @@ def test_too_few_pictures(home, kind):
         f"{kind}:{place} holds 10 usable pictures among 13 files; left out: 2 not a picture, 1 empty file. "
         "At least 64 are needed."
     )
-    assert not list((home / "data").rglob("*.npy"))
+    assert [path.name for path in (home / "data").iterdir()] == [".locks"], "no litter"
 
 
 @pytest.mark.parametrize("files", [{}, {f"{i}.txt": b"text" for i in range(100)}])
@@ -321,9 +328,12 @@ def test_failed_update_leaves_the_earlier_copy(home):
         ("folder:/no/such/place", "dataset folder:/no/such/place is not there; check the path"),
         ("zip:{home}", "is a folder; use folder:PATH"),
         ("folder:{home}/file.zip", "is a file; for an archive, use zip:PATH or tar:PATH"),
-        ("zip:{home}/file.zip", "is damaged or cut short after 0 files, or no tar or zip archive"),
+        ("zip:{home}/file.zip", "is no zip or tar archive; unpack it and use folder:PATH"),
         ("folder:", "'folder:' is not known; use avatars"),
-        ("cartoonset20k", "'cartoonset20k' is not known"),
+        ("cartoonset20k", "'cartoonset20k' is not known; perhaps cartoonset10k\\? Else use avatars"),
+        ("toonhead", "perhaps avatars:toon-head"),
+        ("avatars:toonhead", "has no style 'toonhead'; perhaps toon-head"),
+        ("{home}", "perhaps folder:"),
         ("drive", "is drive, but there is no folder /content/drive"),
     ],
 )
@@ -434,9 +444,30 @@ def test_archive_cut_short(home, kind):
     path = home / f"faces.{kind}"
     (make_zip if kind == "zip" else make_tar)(path, pictures(200))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(toongan.ToonGANError, match="damaged or (cut short|incomplete).*get another copy"):
+    with pytest.raises(toongan.ToonGANError, match="is damaged or cut short.*get another copy"):
         pack(f"{kind if kind == 'zip' else 'tar'}:{path}")
     assert not list((home / "data").rglob("*.npy"))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz"])
+@pytest.mark.parametrize("damage", ["header", "end"])
+def test_damaged_tar_loses_nothing_in_silence(home, kind, damage):
+    """A header in the middle, which tarfile takes for the end; the checksum at the end of a compressed one."""
+    path = make_tar(home / "faces.tar", pictures(200))
+    data = bytearray(path.read_bytes())
+    if damage == "header":
+        place = data.index(b"face-0100.png")
+        data[place + 100 : place + 160] = bytes(60)
+    if kind == "tgz":
+        data = bytearray(gzip.compress(bytes(data)))
+        if damage == "end":
+            data[-8:] = bytes(8)
+    elif damage == "end":
+        data = data[: data.index(b"face-0100.png")]
+    path = home / f"damaged.{kind}"
+    path.write_bytes(data)
+    with pytest.raises(toongan.ToonGANError, match=r"is damaged or cut short after \d+ files"):
+        pack(f"tar:{path}")
 
 
 def test_encrypted_members_are_left_out(home):
@@ -468,9 +499,18 @@ def test_command_line_tells_what_was_left_out(tmp_path):
     done = command("data", f"folder:{folder}", "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Packing folder:" in done.stdout and "100%" in done.stdout and "pictures/s" in done.stdout
+    assert re.search(r"Packed 70 in \d+ s, [\d,]+ a second: .*preview.png", done.stdout)
+    assert "enlarged" not in done.stdout
     assert "Left out 2 files: 2 not a picture. They are listed in" in done.stdout
     meta = json.loads(next((tmp_path / "data").rglob("meta.json")).read_text(encoding="utf-8"))
     assert meta["count"] == 70 and meta["left_out"] == {"not a picture": 2} and meta["license"]
+
+
+def test_enlarged_pictures_are_mentioned(tmp_path):
+    folder = fill_folder(tmp_path / "mine", pictures(70))
+    done = command("data", f"folder:{folder}", "--image-size", 128, "--count", 66, home=tmp_path)
+    assert "70 pictures were smaller than 128 px and had to be enlarged" in done.stdout
+    assert "66 of 70 pictures of 128 px in" in done.stdout
 
 
 def test_train_on_a_folder(tmp_path):

@@ -4,6 +4,7 @@ Avatar number i of a style is the same drawing on every machine. Whose artwork i
 is, and under which licence, is in ATTRIBUTION.md and in each `meta.json`.
 """
 
+import difflib
 import io
 import json
 import re
@@ -42,6 +43,11 @@ def styles() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def near(name: str) -> str:
+    found = difflib.get_close_matches(name.lower(), styles(), n=1)
+    return f"perhaps {found[0]}? Else " if found else ""
+
+
 def check_style(name: str) -> None:
     """
     Raises:
@@ -49,7 +55,7 @@ def check_style(name: str) -> None:
     """
     if name not in styles():
         raise ToonGANError(
-            f"has no style {name!r}; choose one of: {', '.join(styles())}.", "dataset"
+            f"has no style {name!r}; {near(name)}choose one of: {', '.join(styles())}.", "dataset"
         )
 
 

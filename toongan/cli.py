@@ -40,7 +40,8 @@ def run(command) -> None:
         from .datasets import prepare
 
         data = prepare(command)
-        print(f"{len(data):,} pictures of {command.image_size} px in {display(data.folder)}")
+        of = f" of {data.meta['count']:,}" if len(data) < data.meta["count"] else ""
+        print(f"{len(data):,}{of} pictures of {command.image_size} px in {display(data.folder)}")
     elif isinstance(command, TrainConfig):
         from .engine import train
 

@@ -29,8 +29,8 @@ class TrainConfig:
     run: str = "quickstart"
     """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
     dataset: str = "avatars"
-    """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, folder:PATH, zip:PATH or tar:PATH."""
-    count: int | None = None
+    """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
+    count: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Pictures to train on, at most. [default: 20000 avatars, or all of another set]"""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
@@ -115,8 +115,8 @@ class DataConfig:
     """Draw or download a data set and pack it into one array under data/."""
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
-    """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, folder:PATH, zip:PATH or tar:PATH."""
-    count: int | None = None
+    """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
+    count: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Pictures, at most. [default: 20000 avatars, or all of another set]"""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""

@@ -1,5 +1,6 @@
 """Data sets by name, from wherever they are to a packed folder."""
 
+import difflib
 import hashlib
 import os
 import re
@@ -12,9 +13,9 @@ from .config import DataConfig
 from .downloads import Download
 from .errors import ToonGANError
 from .packed import PackedDataset, open_packed, read_meta
-from .packing import mend, pack
+from .packing import TooFewPictures, mend, pack
 from .paths import data_folder, display, drive, home
-from .sources import ArchiveSource, AvatarsSource, DamagedArchive, FolderSource, Source
+from .sources import ArchiveSource, AvatarsSource, FolderSource, Source, UnusableArchive, is_archive
 
 DEFAULT_AVATARS = 20_000
 GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
@@ -95,6 +96,10 @@ class OwnSet:
             return FolderSource(self.path)
         if self.path.is_dir():
             raise ToonGANError(f"{self.kind}:{self.path} is a folder; use folder:PATH.", "dataset")
+        if not is_archive(self.path):
+            raise ToonGANError(
+                f"{self.kind}:{self.path} is no zip or tar archive; unpack it and use folder:PATH.", "dataset"
+            )
         return ArchiveSource(self.path)
 
 
@@ -136,6 +141,12 @@ class RemoteSet:
             self.download(progress)
         return ArchiveSource(self.archive, label_folders=False, made_from=made_from, pictures=self.pictures)
 
+    def check_number(self, data: PackedDataset) -> None:
+        """Say so if pictures are missing from a set whose number is known."""
+        found = len(data) + sum(data.left_out.values())
+        if self.pictures and found < self.pictures:
+            print(f"{self.name} should hold {self.pictures:,} pictures, but {found:,} came: is this copy complete?", flush=True)
+
     def in_drive(self) -> list[Path]:
         names = [f"{self.name}{self.suffix}", f"{self.name}.zip", f"{self.name}.tar", self.name]
         if not self.address.startswith("http"):
@@ -145,7 +156,10 @@ class RemoteSet:
     def download(self, progress: bool) -> None:
         mirror = os.environ.get("TOONGAN_MIRROR", "").rstrip("/")
         if mirror:
-            Download(f"{mirror}/{self.archive.name}", self.archive, progress).run()
+            if not mirror.startswith(("http://", "https://")):
+                raise ToonGANError(f"TOONGAN_MIRROR must begin with http:// or https://, not {mirror!r}.")
+            missing = f"put {self.archive.name} on the mirror, or unset TOONGAN_MIRROR to fetch it from its own place"
+            Download(f"{mirror}/{self.archive.name}", self.archive, progress, missing).run()
         elif self.address.startswith("http"):
             Download(self.address, self.archive, progress).run()
         else:
@@ -191,7 +205,20 @@ def find(dataset: str) -> DataSet:
                 f"is drive, but there is no folder {drive()}; in Colab, mount Google Drive first.", "dataset"
             )
         return OwnSet("drive", drive() / rest)
-    raise ToonGANError(f"{dataset!r} is not known; use {KNOWN}.", "dataset")
+    raise ToonGANError(f"{dataset!r} is not known; {suggestion(dataset)}use {KNOWN}.", "dataset")
+
+
+def suggestion(dataset: str) -> str:
+    """What was probably meant, in words; nothing if there is no telling."""
+    path = resolve(dataset)
+    if path.is_dir():
+        return f"perhaps folder:{dataset}? Else "
+    if path.is_file():
+        return f"perhaps zip:{dataset} or tar:{dataset}? Else "
+    names = [*REMOTE, "avatars", *(f"avatars:{style}" for style in avatars.styles())]
+    known = {name.removeprefix("avatars:"): name for name in names}
+    near = difflib.get_close_matches(dataset.lower().removeprefix("avatars:"), known, n=1, cutoff=0.7)
+    return f"perhaps {known[near[0]]}? Else " if near else ""
 
 
 def resolve(path: str) -> Path:
@@ -217,6 +244,8 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
 
     mend(folder)
     if not is_current():
+        if progress and not dataset.endless and read_meta(folder) is not None:
+            print(f"{config.dataset} has changed since it was packed.", flush=True)
         source = dataset.source(progress)
         meta = {
             "dataset": config.dataset,
@@ -227,14 +256,21 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         name = dataset.style if dataset.endless else config.dataset
         start = time.perf_counter()
         try:
-            pack(source, folder, config.image_size, meta, count if dataset.endless else None, progress, is_current, name)
-        except DamagedArchive as error:
+            limit = count if dataset.endless else None
+            new = pack(source, folder, config.image_size, meta, limit, progress, is_current, name)
+        except (UnusableArchive, TooFewPictures) as error:
             if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
                 dataset.archive.unlink(missing_ok=True)
-                raise ToonGANError(f"{error.message} It was deleted: the same command downloads it anew.") from error
+                what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
+                raise ToonGANError(
+                    f"What was downloaded as {dataset.archive.name} is of no use: {what}. It was deleted; "
+                    "the same command downloads it anew."
+                ) from error
             raise
-        if progress:
-            report(open_packed(folder), time.perf_counter() - start)
+        if progress and new:
+            report(open_packed(folder), new, time.perf_counter() - start)
+            if isinstance(dataset, RemoteSet):
+                dataset.check_number(open_packed(folder))
     if not dataset.endless and count is not None:
         held = len(open_packed(folder))
         if held < count and progress and config.count:
@@ -243,9 +279,12 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
     return open_packed(folder, count, spread=not dataset.endless)
 
 
-def report(data: PackedDataset, seconds: float) -> None:
+def report(data: PackedDataset, new: int, seconds: float) -> None:
     """Say what was packed, and what was left out."""
-    print(f"{len(data):,} pictures in {display(data.folder)} ({len(data) / seconds:,.0f} a second)", flush=True)
+    print(f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}", flush=True)
+    if data.meta["enlarged"]:
+        size = data.meta["image_size"]
+        print(f"{data.meta['enlarged']:,} pictures were smaller than {size} px and had to be enlarged.", flush=True)
     if data.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
         where = display(data.folder / "left-out.csv")

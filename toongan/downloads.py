@@ -29,9 +29,12 @@ SPACE = "Free some space and run the same command again, it goes on from there; 
 def silence_seconds() -> float:
     """How long a server may say nothing: TOONGAN_TIMEOUT, or a minute."""
     try:
-        return float(os.environ.get("TOONGAN_TIMEOUT") or 60)
+        seconds = float(os.environ.get("TOONGAN_TIMEOUT") or 60)
+        if not 0 < seconds < 1e6:
+            raise ValueError
     except ValueError as error:
-        raise ToonGANError("TOONGAN_TIMEOUT must be a number of seconds.") from error
+        raise ToonGANError("TOONGAN_TIMEOUT must be a number of seconds, such as 60.") from error
+    return seconds
 
 
 class Temporary(Exception):
@@ -46,11 +49,12 @@ class Download:
     """An archive at `url` on its way to `path`.
 
     Bytes so far lie in `PATH.part`, with `PATH.part.json` to prove that they belong to what the
-    server offers now.
+    server offers now. `missing` says what to do if the server has no such file.
     """
 
-    def __init__(self, url: str, path: Path, progress: bool = True):
+    def __init__(self, url: str, path: Path, progress: bool = True, missing: str = ""):
         self.url, self.path, self.progress = url, path, progress
+        self.missing = missing or "take it from elsewhere and use zip:PATH or tar:PATH"
         self.part = path.with_name(f"{path.name}.part")
         self.identity = path.with_name(f"{path.name}.part.json")
 
@@ -67,8 +71,8 @@ class Download:
             self.identity.unlink(missing_ok=True)
         except Temporary as error:
             raise ToonGANError(
-                f"Cannot download {self.url}: {error}. {self.so_far()}Check the connection and run the same command "
-                "again, it goes on from there."
+                f"Cannot download {self.url}: {error}. {self.so_far()}Try the same command again later"
+                f"{', it goes on from there' if size_of(self.part) else ''}."
             ) from error
         except OSError as error:
             raise ToonGANError(
@@ -151,8 +155,7 @@ class Download:
             raise ToonGANError(f"Cannot download {self.url}: the server does not allow it (HTTP {status}).")
         if status == 404:
             raise ToonGANError(
-                f"Cannot download {self.url}: it is not there any more (HTTP 404); "
-                "take it from elsewhere and use zip:PATH or tar:PATH."
+                f"Cannot download {self.url}: it is not there (HTTP 404); {self.missing}."
             )
         if status >= 400:
             raise ToonGANError(f"Cannot download {self.url}: the server answers HTTP {status}.")

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -69,10 +70,16 @@ def fetch(slug: str, path: Path, progress: bool = True) -> Path:
         except Denied as error:
             refusal = error
     else:
+        discard_if_empty(folder)
         raise ToonGANError(f"Kaggle does not give {slug} without a valid account ({refusal}): {TOKEN_HELP}.")
     os.replace(archive, path)
     shutil.rmtree(folder, ignore_errors=True)
     return path
+
+
+def discard_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def colab_secrets() -> dict | None:
@@ -115,9 +122,9 @@ def download(slug: str, folder: Path, archive: Path, credentials: dict, progress
     try:
         persist(lambda: attempt(slug, folder, archive, credentials, progress), archive, progress)
     except Temporary as error:
+        discard_if_empty(folder)
         raise ToonGANError(
-            f"Cannot download {slug} from Kaggle: {error}. Check the connection and run the same command again, "
-            "it goes on from there."
+            f"Cannot download {slug} from Kaggle: {error}. Try the same command again later, it goes on from there."
         ) from error
 
 
@@ -157,6 +164,7 @@ def run_client(slug: str, folder: Path, archive: Path, credentials: dict, progre
         file=sys.stdout,
         disable=not progress,
         mininterval=0.5,
+        leave=False,
     )
     last, since = None, time.monotonic()
     try:
@@ -214,6 +222,8 @@ def explain(slug: str, folder: Path, code: int, output: str) -> None:
         raise Denied(f"HTTP {status}" if status >= 400 else "not logged in")
     if status == 404:
         raise ToonGANError(f"Kaggle has no data set {slug} any more (HTTP 404); take it from elsewhere and use zip:PATH.")
+    if "NameResolutionError" in output or "Max retries exceeded" in output:
+        raise Temporary("Kaggle cannot be reached; is this machine online?")
     if status == 429:
         raise Temporary("Kaggle asks to slow down (HTTP 429)")
     if status >= 500:

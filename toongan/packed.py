@@ -5,7 +5,8 @@ A packed folder holds
 - `images.npy`: uint8 `(N, H, W, 3)`;
 - `index.csv`: a row a picture: `source` (file), `sha256` (of that file), its labels;
 - `left-out.csv`: a row a file that was not used, and why;
-- `meta.json`: counts, fingerprint, licence, what was left out by reason.
+- `meta.json`: counts, fingerprint, licence, what was left out by reason;
+- `preview.png`: 64 of the pictures.
 
 `packing.py` writes it.
 """
@@ -68,10 +69,12 @@ class PackedDataset:
 
 
 def read_meta(folder: Path) -> dict | None:
-    """`meta.json` of a packed folder of today's format; None if there is none."""
+    """`meta.json` of a whole packed folder of today's format; None if there is none."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return meta if meta["format"] == FORMAT and (folder / "images.npy").exists() else None
+        pixels = meta["count"] * meta["image_size"] ** 2 * 3
+        whole = (folder / "images.npy").stat().st_size > pixels and (folder / "index.csv").stat().st_size
+        return meta if meta["format"] == FORMAT and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

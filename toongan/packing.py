@@ -21,21 +21,24 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 from tqdm import tqdm
 
 from .errors import ToonGANError
 from .packed import FORMAT, NOT_LABELS
 from .paths import display, writable_folder
+from .data import tile
 from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, leave_interrupts_to_parent, run_task
 
 MIN_PICTURES = 64
 COMMIT_SECONDS = 2.0
-EXAMPLES = 5
+COUNTERS = ("count", "consumed", "work", "enlarged")
+PREVIEW = 64
 SCHEMA = """
 CREATE TABLE pictures (row INTEGER PRIMARY KEY, source TEXT, sha256 BLOB UNIQUE, key TEXT, labels TEXT);
 CREATE TABLE beside (key TEXT PRIMARY KEY, labels TEXT);
@@ -52,6 +55,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+class TooFewPictures(ToonGANError):
+    """A source with fewer than 64 usable pictures."""
+
+
 def pack(
     source: Source,
     folder: Path,
@@ -61,8 +68,8 @@ def pack(
     progress: bool = True,
     is_current: Callable[[], bool] = lambda: False,
     name: str = "",
-) -> None:
-    """Pack `source` into `folder`; whatever stands there is replaced at the very end.
+) -> int:
+    """Pack `source` into `folder`; whatever stands there is replaced at the very end. Gives how many pictures are new.
 
     Args:
         meta: what `meta.json` shall say besides counts.
@@ -74,11 +81,12 @@ def pack(
         ToonGANError: fewer than 64 usable pictures, a damaged archive, a full disk: says what to do.
     """
     parent = writable_folder(folder.parent)
-    with only_one(parent / f".{folder.name}.lock", display(folder), progress):
+    with only_one(folder, progress):
         recover(folder)
         if is_current():
-            return
+            return 0
         part = Part(parent / f".{folder.name}.part", source.signature(), image_size)
+        had = part.count
         try:
             with closing(part):
                 fill(part, source, limit, progress, name)
@@ -87,6 +95,8 @@ def pack(
                 part.write_tables(meta)
         except ToonGANError:  # the source is at fault: what it gave is of no use
             shutil.rmtree(part.folder, ignore_errors=True)
+            with suppress(OSError):
+                parent.rmdir()  # unless something else is in it
             raise
         except (OSError, sqlite3.OperationalError) as error:
             raise out_of_space(error, part, folder) from error
@@ -96,6 +106,7 @@ def pack(
                 "Run the same command again: it goes on from there."
             ) from error
         replace(part.folder, folder)
+        return part.count - had
 
 
 def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: str) -> None:
@@ -113,6 +124,7 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
     start, had = time.perf_counter(), part.count
     with bar:
         for task, outcomes in in_order(source.tasks(part.consumed), part.image_size):
+            part.busy = True
             for outcome in outcomes:
                 if limit is None or part.count < limit:
                     part.add(outcome)
@@ -124,8 +136,8 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
             if part.count == limit:
                 break
         part.commit()
-        if bar.total and not limit and source.unit != "B":
-            bar.update(bar.total - bar.n)
+        bar.total = bar.n if source.unit != "B" else bar.total
+        bar.refresh()
 
 
 def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, list[Outcome]]]:
@@ -168,6 +180,8 @@ class Part:
         count: pictures written.
         consumed: files of the source dealt with, whatever became of them.
         work: the same in the source's unit of progress.
+        enlarged: pictures that were smaller than asked for.
+        busy: in the middle of a task, of which only part is written.
     """
 
     def __init__(self, folder: Path, signature: dict, image_size: int):
@@ -176,7 +190,8 @@ class Part:
         if not self.resume():
             shutil.rmtree(folder, ignore_errors=True)
             self.begin()
-        self.count, self.consumed, self.work = (int(self.state(name)) for name in ("count", "consumed", "work"))
+        self.count, self.consumed, self.work, self.enlarged = (int(self.state(name)) for name in COUNTERS)
+        self.busy = False
         self.picture_bytes = image_size * image_size * 3
         self.digest = hashlib.sha256()
         with open(self.folder / "images.npy", "rb") as file:
@@ -192,7 +207,7 @@ class Part:
         (self.folder / "images.npy").write_bytes(npy_header(0, self.image_size))
         self.journal = sqlite3.connect(self.folder / "journal.sqlite")
         self.journal.executescript(SCHEMA)
-        self.remember(made_from=self.made_from, count=0, consumed=0, work=0)
+        self.remember(made_from=self.made_from, **dict.fromkeys(COUNTERS, 0))
         self.journal.commit()
 
     def resume(self) -> bool:
@@ -248,6 +263,7 @@ class Part:
         self.digest.update(pixels)
         self.name_columns(picture.labels)
         self.count += 1
+        self.enlarged += picture.enlarged
 
     def leave_out(self, outcome: LeftOut) -> None:
         self.journal.execute("INSERT INTO left_out VALUES (?, ?, ?)", [outcome.source, outcome.reason, outcome.detail])
@@ -260,6 +276,7 @@ class Part:
         """A task is dealt with; every now and then, write that down."""
         self.consumed += task.size
         self.work += task.work
+        self.busy = False
         if time.monotonic() - self.last_commit > COMMIT_SECONDS:
             self.commit()
 
@@ -267,7 +284,7 @@ class Part:
         """Pixels first, then the entry that says they are there: a journal never promises too much."""
         self.images.flush()
         os.fsync(self.images.fileno())
-        self.remember(count=self.count, consumed=self.consumed, work=self.work)
+        self.remember(**{name: getattr(self, name) for name in COUNTERS})
         self.journal.commit()
         self.last_commit = time.monotonic()
 
@@ -297,6 +314,7 @@ class Part:
                 "image_size": self.image_size,
                 "fingerprint": self.digest.hexdigest(),
                 **meta,
+                "enlarged": self.enlarged,
                 "left_out": self.left_out(),
                 "made_from": self.signature,
             },
@@ -304,6 +322,13 @@ class Part:
             ensure_ascii=False,
         )
         (self.folder / "meta.json").write_text(text + "\n", encoding="utf-8")
+        self.write_preview()
+
+    def write_preview(self) -> None:
+        """Pictures from all over the set, as they will be trained on, in one sheet."""
+        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        rows = np.linspace(0, self.count - 1, min(PREVIEW, self.count)).astype(int)
+        Image.fromarray(tile(images[rows])).save(self.folder / "preview.png")
 
     def write_index(self) -> None:
         columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]
@@ -319,13 +344,14 @@ class Part:
                 writer.writerow([source, sha256.hex(), *(labels.get(name, "") for name in columns)])
 
     def close(self) -> None:
-        # What was added since the last entry is forgotten and done again.
+        with suppress(OSError, sqlite3.Error):  # where the disk is full, the last entry stands
+            if not self.busy:
+                self.commit()
+        # Of an unfinished task nothing is kept: it is done again.
         self.journal.rollback()
         self.journal.close()
-        try:
+        with suppress(OSError):
             self.images.close()
-        except OSError:  # the disk is full: the pixels that do not fit are not in the journal either
-            pass
 
 
 def npy_header(count: int, image_size: int) -> bytes:
@@ -340,7 +366,7 @@ def too_few(part: Part, name: str) -> ToonGANError:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in part.left_out().items())
     seen = part.count + sum(part.left_out().values())
     left_out = f"; left out: {reasons}" if reasons else ""
-    return ToonGANError(
+    return TooFewPictures(
         f"{name} holds {part.count:,} usable pictures among {seen:,} files{left_out}. At least {MIN_PICTURES} are needed."
     )
 
@@ -370,7 +396,7 @@ def replace(new: Path, folder: Path) -> None:
 def mend(folder: Path) -> None:
     """Mend what a kill during `replace` left, if it left anything."""
     if folder.with_name(f".{folder.name}.old").exists():
-        with only_one(folder.with_name(f".{folder.name}.lock"), display(folder), False):
+        with only_one(folder, False):
             recover(folder)
 
 
@@ -390,14 +416,15 @@ def tidy(folder: Path) -> None:
 
 
 @contextmanager
-def only_one(lock: Path, what: str, progress: bool) -> Iterator[None]:
+def only_one(folder: Path, progress: bool) -> Iterator[None]:
     """Let one process at a time make a folder; the others wait, and say so."""
-    lock = FileLock(lock)
+    locks = writable_folder(folder.parent.parent / ".locks")
+    lock = FileLock(locks / f"{folder.parent.name}-{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         if progress:
-            print(f"Another process is making {what}; waiting for it.", flush=True)
+            print(f"Another process is making {display(folder)}; waiting for it.", flush=True)
         lock.acquire()
     try:
         yield

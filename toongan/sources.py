@@ -36,7 +36,8 @@ MAX_MEMBERS = 2_500_000
 MAX_RATIO = 100
 # Below this size no archive is a bomb, whatever its ratio.
 HARMLESS_BYTES = 256 << 20
-PICTURE_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .tga .jp2 .avif".split())
+PICTURE_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .tga .jp2 .avif .ico .psd".split())
+FOREIGN_ENDINGS = frozenset(".heic .heif .svg .pdf .eps .ai .kra .xcf .clip .raw .dng .cr2 .nef .arw".split())
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 CSV_BYTES = 1 << 16
 
@@ -46,6 +47,7 @@ DAMAGED = "damaged or cut short"
 TOO_MANY_PIXELS = f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
 TOO_LARGE = f"more than {MAX_FILE_BYTES >> 20} MB"
 UNREADABLE = "cannot be read"
+FOREIGN = "in a format that is not read: export as PNG or JPEG"
 BROKEN_LINK = "broken link"
 NOT_REGULAR = "link or device, not a regular file"
 UNSAFE_NAME = "name leads out of the archive"
@@ -61,6 +63,7 @@ class Picture:
     sha256: bytes
     pixels: np.ndarray
     labels: dict[str, str] = field(default_factory=dict)
+    enlarged: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,12 @@ class LeftOut:
 Outcome = Picture | Labels | LeftOut
 
 
-class DamagedArchive(ToonGANError):
-    """An archive that another copy of might cure."""
+class UnusableArchive(ToonGANError):
+    """An archive that another copy of might cure; `what` says why in a few words."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(f"{path} is {what}; get another copy, or unpack it and use folder:PATH.")
+        self.what = what
 
 
 class Unusable(Exception):
@@ -94,8 +101,10 @@ class Unusable(Exception):
 # --- one file -------------------------------------------------------------------------------
 
 
-def read_picture(data: bytes, image_size: int) -> np.ndarray:
-    """The bytes of a picture file as uint8 `(image_size, image_size, 3)`; of a film the first frame.
+def read_picture(data: bytes, image_size: int) -> tuple[np.ndarray, bool]:
+    """The bytes of a picture file as uint8 `(image_size, image_size, 3)`, and whether it was smaller than that.
+
+    Of a film, the first frame.
 
     Raises:
         Unusable: the bytes are not a picture, a damaged one, or one too large.
@@ -103,16 +112,17 @@ def read_picture(data: bytes, image_size: int) -> np.ndarray:
     try:
         picture = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise Unusable(TOO_MANY_PIXELS, str(error)) from error
+        raise Unusable(TOO_MANY_PIXELS) from error
     except Image.UnidentifiedImageError as error:
         raise Unusable(NOT_A_PICTURE) from error
     except Exception as error:  # a decoder fed with garbage raises whatever it trips over
         raise Unusable(DAMAGED, str(error)) from error
     if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
         raise Unusable(TOO_MANY_PIXELS, f"{picture.width}×{picture.height}")
+    enlarged = min(picture.size) < image_size
     try:
         picture.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
-        return np.asarray(to_square(to_rgb(picture), image_size))
+        return np.asarray(to_square(to_rgb(picture), image_size)), enlarged
     except Exception as error:  # as above
         raise Unusable(DAMAGED, str(error)) from error
 
@@ -135,10 +145,10 @@ def outcome_of(source: str, data: bytes, image_size: int, labels: dict[str, str]
     if not data:
         return LeftOut(source, EMPTY)
     try:
-        pixels = read_picture(data, image_size)
+        pixels, enlarged = read_picture(data, image_size)
     except Unusable as error:
         return LeftOut(source, *error.args)
-    return Picture(source, hashlib.sha256(data).digest(), pixels, labels)
+    return Picture(source, hashlib.sha256(data).digest(), pixels, labels, enlarged)
 
 
 def ending(name: str) -> str:
@@ -148,6 +158,10 @@ def ending(name: str) -> str:
 def stem(source: str) -> str:
     """What a picture and its label file share."""
     return os.path.splitext(source)[0]
+
+
+def no_picture(name: str) -> str:
+    return FOREIGN if ending(name) in FOREIGN_ENDINGS else NOT_A_PICTURE
 
 
 def is_label_file(name: str) -> bool:
@@ -204,7 +218,7 @@ class FilesTask:
                 if ending(name) not in PICTURE_ENDINGS and not is_label_file(name):
                     start = file.read(16)
                     if not start.startswith(SIGNATURES):
-                        raise Unusable(NOT_A_PICTURE)
+                        raise Unusable(no_picture(name))
                     file.seek(0)
                 elif mode.st_size > MAX_FILE_BYTES:
                     raise Unusable(TOO_LARGE)
@@ -311,7 +325,7 @@ class FolderSource:
             folder = waiting.pop()
             try:
                 with os.scandir(self.root / folder) as entries:
-                    here = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+                    here = sorted(entries, key=lambda entry: os.path.splitext(os.fsencode(entry.name)))
                     place = os.stat(self.root / folder)
             except OSError as error:
                 if not folder:
@@ -409,16 +423,17 @@ class ArchiveSource:
                         continue
                     before, reached = reached, raw.tell()
                     yield printable(member.name), tar_content(archive, member), reached - before
+                # tarfile takes a damaged header for the end. The true end is a block of zeros; behind it, a
+                # compressed archive has its checksum, which is compared once all is read.
                 archive.fileobj.seek(archive.offset)
-                if not archive.fileobj.read(tarfile.BLOCKSIZE):  # a whole archive ends with blocks of zeros
+                if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                     raise EOFError
+                while archive.fileobj.read(1 << 20):
+                    pass
         except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise cannot_read(self.path, error) from error
-            raise DamagedArchive(
-                f"{self.path} is damaged or cut short after {number:,} files, or no tar or zip archive; "
-                "get another copy, or unpack it and use folder:PATH."
-            ) from error
+            raise UnusableArchive(self.path, f"damaged or cut short after {number:,} files") from error
 
 
 def is_zip(path: Path) -> bool:
@@ -426,11 +441,15 @@ def is_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 
+def is_archive(path: Path) -> bool:
+    return is_zip(path) or tarfile.is_tarfile(path)
+
+
 def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise DamagedArchive(f"{path} is a damaged or incomplete zip archive ({error}); get another copy.") from error
+        raise UnusableArchive(path, f"damaged or cut short ({error})") from error
     check_members(path, len(archive.filelist))
     return archive
 
@@ -471,7 +490,7 @@ def content_or_reason(name: str, file, size: int) -> bytes | LeftOut:
     """A member's bytes; only the first few of one that is neither named nor made like a picture."""
     start = file.read(16)
     if start and ending(name) not in PICTURE_ENDINGS and not is_label_file(name) and not start.startswith(SIGNATURES):
-        return LeftOut(printable(name), NOT_A_PICTURE)
+        return LeftOut(printable(name), no_picture(name))
     return start + file.read(MAX_FILE_BYTES)
 
 
