@@ -329,6 +329,18 @@ def test_a_fresh_machine_goes_on_from_the_mirror(home, monkeypatch, whole, tmp_p
     assert results(train(mirror=drive))["G"] == whole["modern"]["G"]
 
 
+def test_restart_does_not_mix_two_runs_in_the_mirror(home, monkeypatch, tmp_path):
+    """The earlier run's copies have higher numbers, and are not newer for that."""
+    drive = tmp_path / "drive"
+    train(mirror=drive)
+    stop_at(monkeypatch, 10)
+    train(mirror=drive, restart=True, seed=7)
+    assert mirror.copies(drive / "r")[0].name == "checkpoint-000000011.pt"
+    assert mirror.copies(drive / "r-previous")[0].name == f"checkpoint-{STEPS:09d}.pt"
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh"))
+    assert train(mirror=drive, seed=7).info()["seed"] == 7
+
+
 def test_damaged_copy_in_the_mirror(home, monkeypatch, whole, tmp_path, capsys):
     drive = tmp_path / "drive"
     stop_at(monkeypatch, 30)

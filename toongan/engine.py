@@ -193,6 +193,8 @@ class Session:
             previous = run.set_aside()
             if previous:
                 self.say(f"The earlier run of this name is now {display(previous)}")
+            if config.mirror is not None:
+                mirror.set_aside(mirror_folder(config), self.say)
         else:
             self.steps, self.length = saved["steps"], saved["length"]
         self.trainer = Trainer(config, images, device, self.precision)

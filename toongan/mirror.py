@@ -7,6 +7,7 @@ again, and only then are older ones deleted.
 import hashlib
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,19 @@ def copies(folder: Path) -> list[Path]:
         return sorted((path for path in folder.iterdir() if re.fullmatch(r"checkpoint-\d{9}\.pt", path.name)), reverse=True)
     except OSError:
         return []
+
+
+def set_aside(folder: Path, say: Callable[[str], None]) -> None:
+    """Rename the copies of an earlier run to NAME-previous, so that they are not taken for newer ones of this run."""
+    if not copies(folder):
+        return
+    previous = folder.with_name(f"{folder.name}-previous")
+    try:
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+        say(f"The earlier copies in the mirror are now in {previous}")
+    except OSError as error:
+        say(f"The earlier copies in the mirror {folder} cannot be renamed ({error.strerror}).")
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> dict | None:
