@@ -393,7 +393,7 @@ def test_archive_that_grows_a_hundredfold(home, kind):
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_archive_of_a_million_tiny_members(home, count):
-    """Read in flat memory, member after member; what is no picture is counted."""
+    """Read member after member, in about a kilobyte of memory each for the list of names; what is no picture is counted."""
     path = home / "million.zip"
     write_tiny_members(path, count)
     code = (
