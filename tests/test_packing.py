@@ -55,9 +55,7 @@ def test_killed_while_packing_goes_on_to_the_same_bytes(home, dataset, count, tm
     """kill -9, several times, at moments spread over the work; then to the end."""
     if dataset == SOURCE:
         fill_folder(home / "mine", pictures(count) | {"a.txt": b"x"})
-    part = list((home / "data").glob("*/.32px.part"))
-    sizes = [0.1, 0.4, 0.8]
-    for share in sizes:
+    for share in (0.1, 0.4, 0.8):
         process = start(home, dataset, "--count", count)
         wait_for(
             lambda share=share: any(
@@ -68,8 +66,7 @@ def test_killed_while_packing_goes_on_to_the_same_bytes(home, dataset, count, tm
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert visible(home) == []
-        part = list((home / "data").glob("*/.32px.part"))
-        assert len(part) == 1
+        assert len(list((home / "data").glob("*/.32px.part"))) == 1
     data = prepare(home, count, dataset)
     index = (data.folder / "index.csv").read_bytes()
     assert not list((home / "data").glob("*/.32px.part"))

@@ -49,11 +49,12 @@ class Trainer:
         self.chance = torch.Generator().manual_seed(config.seed)
         self.images = images
         self.rate_scale = 1.0
+        self.stream = None
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
         """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
-        if getattr(self, "stream", None) is not None:
+        if self.stream is not None:
             self.stream.close()
         order = torch.Generator().manual_seed(self.config.seed)
         self.stream = feed(self.images, self.config.batch_size, order, self.device, skip=step)
