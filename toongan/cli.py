@@ -18,6 +18,9 @@ Command = Union[
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. Exits with 2 after a wrong setting, 130 after an interrupt."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--"]:  # what torchrun needs before them, since it has a --run-path of its own
+        arguments = arguments[1:]
     command = None
     try:
         command = tyro.cli(Command, prog="toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces.")
@@ -43,9 +46,11 @@ def run(command) -> None:
         of = f" of {data.meta['count']:,}" if len(data) < data.meta["count"] else ""
         print(f"{len(data):,}{of} pictures of {command.image_size} px in {display(data.folder)}")
     elif isinstance(command, TrainConfig):
+        from .distributed import launched
         from .engine import train
 
-        if not train(command).info()["finished"]:
+        trained = train(command)
+        if launched().leads and not trained.info()["finished"]:
             sys.exit(130)
     else:
         from .engine import generate

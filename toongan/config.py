@@ -47,7 +47,7 @@ class TrainConfig:
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     batch_size: int = 64
-    """Real pictures in a training step."""
+    """Real pictures in a training step, of all GPUs together."""
     restart: bool = False
     """Begin anew, even if there is an unfinished run of this name to go on with."""
     save_seconds: float = 60.0

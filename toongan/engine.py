@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from . import avatars, checkpoints, datasets, doctor, hardware, mirror
+from . import avatars, checkpoints, datasets, distributed, doctor, hardware, mirror
 from .config import DataConfig, GenerateConfig, TrainConfig
 from .data import tile
+from .distributed import World
 from .errors import ToonGANError
 from .feeding import place
 from .paths import atomic_write, display, writable_folder
@@ -34,20 +35,27 @@ HISTORY_ROWS = 200
 MIN_STEPS = 20
 RESCUES = 3
 VARIETY_PICTURES = 512
+ASK_EVERY = 16
 # Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
 FREE_SETTINGS = ("run", "restart", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
 
 
 def plan_steps(
-    config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str, progress: bool
+    config: TrainConfig,
+    images: torch.Tensor,
+    device: torch.device,
+    precision: str,
+    progress: bool,
+    world: World = World(),
 ) -> tuple[int, dict]:
     """How many steps the run takes, and how that number came about."""
     if config.kimg is not None:
         return steps_of(config.kimg, config.batch_size), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
-    rate = measure_speed(Trainer(config, images, device, precision), progress=progress)
+    rate = measure_speed(Trainer(config, images, device, precision, world), progress=progress)
     steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
-    return steps, {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
+    length = {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
+    return world.agreed(lambda: (steps, length))
 
 
 def steps_of(kimg: float, batch_size: int) -> int:
@@ -60,15 +68,15 @@ def grid_steps(steps: int, grids: int = GRIDS) -> list[int]:
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
+def interruptible(patient: bool = False) -> Iterator[threading.Event]:
     """Turn Ctrl-C and SIGTERM into an event that the loop looks at between two steps.
 
-    A second Ctrl-C interrupts at once. Outside the main thread signals are left alone.
+    A second Ctrl-C interrupts at once, unless `patient`. Outside the main thread signals are left alone.
     """
     stop = threading.Event()
 
     def on_signal(number, frame):
-        if stop.is_set():
+        if stop.is_set() and not patient:
             raise KeyboardInterrupt
         stop.set()
 
@@ -96,23 +104,50 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     Raises:
         ToonGANError: a setting, the data or a folder is not usable; says what to do.
     """
-    say = teller(progress)
-    device = hardware.choose_device(config.device)
+    device = distributed.local_device(hardware.choose_device(config.device))
     hardware.be_deterministic(device, config.deterministic)
     datasets.find(config.dataset)
-    run = Run.named(config.run).make()
-    saved = None if config.restart else find_checkpoint(config, run, say)
+    run = Run.named(config.run)
+    with distributed.join(device) as world:
+        check_share(config, world)
+        progress, show = progress and world.leads, show and world.leads
+        saved = world.agreed(lambda: find_beginning(config, run, teller(progress)))
+        if saved is not None and saved["done"] == saved["steps"]:
+            if world.leads:
+                show_finished(run, progress, show)
+            return run
+        return Session(config, run, device, saved, progress, show, world).go()
+
+
+def check_share(config: TrainConfig, world: World) -> None:
+    if config.batch_size % world.size or config.batch_size < 2 * world.size:
+        raise ToonGANError(
+            f"is {config.batch_size} for all {world.size} processes together, which share it evenly; "
+            f"try {64 * world.size}.",
+            "batch_size",
+        )
+
+
+def find_beginning(config: TrainConfig, run: Run, say: Callable[[str], None]) -> dict | None:
+    """The checkpoint to go on from, or that of the finished run to give as it is; None to begin anew.
+
+    Raises:
+        ToonGANError: it was made with other settings.
+    """
+    run.make()
+    if config.restart and not distributed.restarted():
+        return None
+    saved = find_checkpoint(config, run, say)
     if saved is not None and saved["done"] == saved["steps"]:
-        if not changes(config, saved) and run.generator_path.is_file():
-            say(f"{run.name} is finished already: --restart trains it anew, another --run keeps both.")
-            return show_finished(run, progress, show)
-        saved = None
+        if changes(config, saved) or not run.generator_path.is_file():
+            return None
+        say(f"{run.name} is finished already: --restart trains it anew, another --run keeps both.")
     if saved is not None and (changed := changes(config, saved)):
         raise ToonGANError(
             f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same ones to go on with it, "
             "another --run to keep both, or --restart to begin anew."
         )
-    return Session(config, run, device, saved, progress, show).go()
+    return saved
 
 
 def teller(progress: bool) -> Callable[[str], None]:
@@ -161,6 +196,7 @@ class Session:
 
     Args:
         saved: a checkpoint to go on from.
+        world: the ranks that train together; only the one that leads writes.
 
     Attributes:
         done: steps behind us.
@@ -169,20 +205,34 @@ class Session:
     """
 
     def __init__(
-        self, config: TrainConfig, run: Run, device: torch.device, saved: dict | None, progress: bool, show: bool
+        self,
+        config: TrainConfig,
+        run: Run,
+        device: torch.device,
+        saved: dict | None,
+        progress: bool,
+        show: bool,
+        world: World = World(),
     ):
         self.run, self.device, self.progress, self.show, self.say = run, device, progress, show, teller(progress)
+        self.world = world
         self.precision = hardware.choose_precision(config.precision, device)
         self.data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+        if self.data.fingerprint != world.agreed(lambda: self.data.fingerprint):
+            raise ToonGANError(
+                f"The pictures of {self.data.meta['dataset']} on this machine are not those on the first one; "
+                "copy its data folder here."
+            )
         if saved is not None:
             self.check_data(saved)
             config = dataclasses.replace(config, base_channels=saved["settings"]["base_channels"])
         images = place(self.data.images, device)
-        self.say(f"Training {run.name} on {hardware.describe(device)}, {self.precision}, {config.recipe} recipe")
+        self.machine = (f"{world.size} × " if world.size > 1 else "") + hardware.describe(device)
+        self.say(f"Training {run.name} on {self.machine}, {self.precision}, {config.recipe} recipe")
         if device.type == "cpu" and config.device == "auto":
             self.say("No GPU found: a GPU would train on many times more pictures in the same time.")
         if saved is None:
-            self.steps, self.length = plan_steps(config, images, device, self.precision, progress)
+            self.steps, self.length = plan_steps(config, images, device, self.precision, progress, world)
             speed = self.length.get("images_per_second")
             kimg = self.steps * config.batch_size / 1000
             self.say(
@@ -190,16 +240,15 @@ class Session:
                 + (f" at {speed:,.0f} images a second" if speed else "")
                 + f"; to repeat exactly: --kimg {kimg!r}"
             )
-            previous = run.set_aside()
-            if previous:
-                self.say(f"The earlier run of this name is now {display(previous)}")
-            if config.mirror is not None:
-                mirror.set_aside(mirror_folder(config), self.say)
+            if world.leads:
+                self.set_aside(config)
         else:
             self.steps, self.length = saved["steps"], saved["length"]
-        self.trainer = Trainer(config, images, device, self.precision)
+        self.trainer = Trainer(config, images, device, self.precision, world)
         self.config = dataclasses.replace(config, base_channels=self.trainer.base_channels)
-        self.mirror = None if config.mirror is None else mirror.Mirror(mirror_folder(config), self.say)
+        self.mirror = None
+        if config.mirror is not None and world.leads:
+            self.mirror = mirror.Mirror(mirror_folder(config), self.say)
         self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
         self.every = max(1, self.steps // HISTORY_ROWS)
         self.to_draw = grid_steps(self.steps)
@@ -216,6 +265,13 @@ class Session:
     def some_data(self) -> np.ndarray:
         rows = np.linspace(0, len(self.data) - 1, min(VARIETY_PICTURES, len(self.data))).astype(int)
         return np.asarray(self.data.images[rows])
+
+    def set_aside(self, config: TrainConfig) -> None:
+        previous = self.run.set_aside()
+        if previous:
+            self.say(f"The earlier run of this name is now {display(previous)}")
+        if config.mirror is not None:
+            mirror.set_aside(mirror_folder(config), self.say)
 
     def check_data(self, saved: dict) -> None:
         if saved["fingerprint"] != self.data.fingerprint:
@@ -239,11 +295,11 @@ class Session:
             disable=not self.progress,
             mininterval=2.0 if self.show else 0.5,
         )
-        with interruptible() as stop, self.bar, closing(self):
+        with interruptible(patient=self.world.size > 1) as stop, self.bar, closing(self):
             if self.done == 0:
                 self.checkpoint()
             self.mark = self.last_save = time.perf_counter()
-            while self.done < self.steps and not stop.is_set():
+            while self.done < self.steps and not self.stopped(stop):
                 if self.done in self.to_draw and not self.milestone():
                     continue  # it went back
                 self.pending.append(self.trainer.step(self.done, self.steps))
@@ -256,10 +312,17 @@ class Session:
             self.end()
             if self.mirror is not None:
                 self.mirror.finish()
-        finish(self.run, self.show)
+        if self.world.leads:
+            finish(self.run, self.show)
         if self.progress:
             report(self.run, self.done, self.steps)
         return self.run
+
+    def stopped(self, stop: threading.Event) -> bool:
+        """Whether to stop before the next step. Ranks ask one another only now and then: each time, all wait for the slowest."""
+        if self.world.size > 1 and self.done % ASK_EVERY:
+            return False
+        return self.world.any(stop.is_set())
 
     def close(self) -> None:
         """End the threads that fetch pictures and copy checkpoints."""
@@ -271,6 +334,8 @@ class Session:
         """Draw the sample grid, look at it, save all; False if training had to go back instead."""
         if self.pending and not self.record():
             return False
+        if not self.world.leads:
+            return True
         number = self.to_draw.index(self.done)
         samples = self.save_grid(number)
         if self.done in self.to_show:
@@ -283,6 +348,8 @@ class Session:
 
     def end(self) -> None:
         """Leave everything as it is now, finished or interrupted."""
+        if not self.world.leads:
+            return
         drawn = sum(number < self.done for number in self.to_draw)
         samples = self.save_grid(drawn if self.done < self.steps else len(self.to_draw) - 1)
         if self.done == self.steps:
@@ -318,7 +385,7 @@ class Session:
 
     def checkpoint(self) -> None:
         """Save everything, unless it is sick: then `record` will find that out, and go back."""
-        if self.trainer.is_finite():
+        if self.world.leads and self.trainer.is_finite():
             data = checkpoints.save(self.run.checkpoints, self.state())
             if self.mirror is not None:
                 self.mirror.put(self.done, data)
@@ -346,7 +413,7 @@ class Session:
         self.pending = []
         now = time.perf_counter()
         self.seconds, self.mark = self.seconds + now - self.mark, now
-        if not all(map(math.isfinite, means)) or not self.trainer.is_finite():
+        if self.world.any(not all(map(math.isfinite, means)) or not self.trainer.is_finite()):
             self.rescue()
             return False
         kimg = self.done * self.config.batch_size / 1000
@@ -381,8 +448,7 @@ class Session:
                 "before is kept; train again with --precision fp32, or another --seed."
             )
         scale = self.trainer.rate_scale
-        saved = checkpoints.load(self.run.checkpoints, self.say)
-        self.restore(saved)
+        self.restore(self.world.agreed(lambda: checkpoints.load(self.run.checkpoints, self.say)))
         self.rescues, self.trainer.rate_scale = rescues, min(scale, self.trainer.rate_scale) / 2
         self.bar.update(self.done * self.config.batch_size - self.bar.n)
         self.say(
@@ -403,7 +469,8 @@ def describe_run(session: Session) -> dict:
         "steps": session.steps,
         "length": session.length,
         "data": {"dataset": config.dataset, "count": len(session.data), "fingerprint": session.data.fingerprint},
-        "device": hardware.describe(session.device),
+        "device": session.machine,
+        "processes": session.world.size,
         "versions": {
             "python": platform.python_version(),
             "toongan": __import__("toongan").__version__,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .data import shuffled, to_tensor
+from .distributed import World
 
 AHEAD = 3
 UPLOAD_BYTES = 256 << 20
@@ -41,16 +42,21 @@ def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def feed(
-    images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device, skip: int = 0
+    images: torch.Tensor,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+    skip: int = 0,
+    world: World = World(),
 ) -> Iterator[torch.Tensor]:
     """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
 
-    Fetched ahead in a thread where the pictures are not on the device.
+    Fetched ahead in a thread where the pictures are not on the device. Each rank of `world` gets its share of them.
     """
-    order = itertools.islice(shuffled(len(images), batch_size, generator), skip, None)
+    order = map(world.share, itertools.islice(shuffled(len(images), batch_size, generator), skip, None))
     if images.device.type == device.type:
         return (to_tensor(images[chosen.to(images.device)]) for chosen in order)
-    return fetched_ahead(images, batch_size, order, device)
+    return fetched_ahead(images, batch_size // world.size, order, device)
 
 
 def fetched_ahead(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from . import hardware
 from .config import TrainConfig
 from .data import to_pixels
+from .distributed import World
 from .feeding import feed
 from .models import Discriminator, Generator, init_weights
 from .training import RECIPES, rate_factor, train_step, update_average
@@ -21,10 +22,20 @@ class Trainer:
     """Both nets, their optimisers and every source of chance, advanced a step at a time.
 
     Two trainers built from the same config and data make the same steps.
+
+    Args:
+        world: the ranks to train with; all of them make each step together.
     """
 
-    def __init__(self, config: TrainConfig, images: torch.Tensor, device: torch.device, precision: str):
-        self.config, self.device = config, device
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: torch.Tensor,
+        device: torch.device,
+        precision: str,
+        world: World = World(),
+    ):
+        self.config, self.device, self.world = config, device, world
         self.recipe = RECIPES[config.recipe]
         self.loss = self.recipe.loss
         self.context = hardware.autocast(device, precision)
@@ -35,9 +46,11 @@ class Trainer:
             torch.manual_seed(config.seed)
             G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels))
             D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm))
-        self.G = G.to(device, memory_format=torch.channels_last)
-        self.D = D.to(device, memory_format=torch.channels_last)
+        self.G, self.D = (
+            world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D)
+        )
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
+        self.players = world.replica(self.G), world.replica(self.D)
 
         def adam(net):
             fused = device.type in ("cpu", "cuda")
@@ -57,7 +70,7 @@ class Trainer:
         if self.stream is not None:
             self.stream.close()
         order = torch.Generator().manual_seed(self.config.seed)
-        self.stream = feed(self.images, self.config.batch_size, order, self.device, skip=step)
+        self.stream = feed(self.images, self.config.batch_size, order, self.device, step, self.world)
 
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
@@ -67,19 +80,18 @@ class Trainer:
                 group["lr"] = self.recipe.learning_rate * factor * self.rate_scale
         latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
         values = train_step(
-            self.G,
-            self.D,
+            *self.players,
             self.optimizer_g,
             self.optimizer_d,
             self.loss,
             next(self.stream),
-            latent.to(self.device),
+            self.world.share(latent).to(self.device),
             self.context,
             self.scaler,
         )
         if self.average is not None:
             update_average(self.average, self.G, number)
-        return values
+        return self.world.mean(values)
 
     def state(self) -> dict:
         """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
@@ -140,11 +152,11 @@ def measure_speed(trainer: Trainer, seconds: float = 5.0, progress: bool = False
             trainer.step(number, 1000)
         hardware.synchronize(trainer.device)
         start, done, elapsed = time.perf_counter(), 0, 0.0
-        while elapsed < seconds or done < 5:
-            trainer.step(done, 1000)
-            done += 1
-            if done % 10 == 0 or trainer.device.type == "cpu":
-                hardware.synchronize(trainer.device)
+        while trainer.world.agreed(lambda: elapsed < seconds):
+            for _ in range(5):
+                trainer.step(done, 1000)
+                done += 1
+            hardware.synchronize(trainer.device)
             elapsed = time.perf_counter() - start
             bar.update(min(elapsed, seconds) - bar.n)
     return done * trainer.config.batch_size / elapsed

@@ -1,0 +1,46 @@
+"""What tests start with torchrun: `ranks.py replicas FOLDER`, or `ranks.py dies STEP train ...`."""
+
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import toongan
+import torch
+from conftest import TINY
+from toongan import cli, distributed, trainer
+
+
+def replicas(folder: str) -> None:
+    """Train a few steps; each rank writes which pictures it saw, and its weights."""
+    cpu = torch.device("cpu")
+    with distributed.join(cpu) as world:
+        images = torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        for recipe in ("classic", "modern"):
+            team = trainer.Trainer(toongan.TrainConfig(recipe=recipe, **TINY), images, cpu, "fp32", world)
+            seen, feed = [], team.stream
+            team.stream = (seen.append(batch) or batch for batch in feed)
+            for number in range(8):
+                team.step(number, 8)
+            weights = {name: value.data for net in (team.G, team.D) for name, value in net.named_parameters()}
+            pictures = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for batch in seen for picture in batch]
+            torch.save({"weights": weights, "pictures": pictures}, Path(folder) / f"{recipe}-{world.rank}.pt")
+            feed.close()
+
+
+def dies(step: str, *arguments: str) -> None:
+    """The command line, but the last rank is killed after a step, the first time it is started."""
+    step_of = trainer.Trainer.step
+
+    def fatal(self, number, steps):
+        if number == int(step) and self.world.rank == self.world.size - 1 and not distributed.restarted():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step_of(self, number, steps)
+
+    trainer.Trainer.step = fatal
+    cli.main(list(arguments))
+
+
+if __name__ == "__main__":
+    {"replicas": replicas, "dies": dies}[sys.argv[1]](*sys.argv[2:])
