@@ -36,6 +36,8 @@ bench: $(ready)
 	$(python) -m benchmarks.data
 	$(python) -m benchmarks.training_step
 	$(python) -m benchmarks.training_step --base-channels 16 --batch-size 64
+	$(python) -m benchmarks.training_step --image-size 128 --rounds 3
+	$(python) -m benchmarks.scale
 
 notebooks: $(ready_dev)
 	$(python) notebooks/execute.py

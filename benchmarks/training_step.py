@@ -1,7 +1,6 @@
-"""Training speed against a textbook loop with the same nets, side by side: `python -m benchmarks.training_step`.
+"""Training speed against the textbook loop with the same nets, side by side: `python -m benchmarks.training_step`.
 
-The textbook loop is fp32 in the default memory layout, decodes PNG files in an `ImageFolder`, and calls `.item()` every
-step. Both sides run in turn, several rounds; the table gives medians and the median of the ratios round by round.
+All sides run in turn, several rounds; the table gives medians and the median of the ratios round by round.
 """
 
 import argparse
@@ -16,42 +15,34 @@ import torch
 from PIL import Image
 from toongan import engine, hardware
 from toongan.feeding import place
-from toongan.models import Discriminator, Generator, init_weights
-from torch import nn
-from torch.utils.data import DataLoader
-from torchvision import transforms
-from torchvision.datasets import ImageFolder
+
+from . import textbook
+
+MANY = 10_000
 
 
-def textbook(folder: Path, base_channels: int, batch_size: int, device: torch.device):
-    """Endless steps of a plain DCGAN loop; yields after each."""
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
-    loader = DataLoader(
-        ImageFolder(folder, transform), batch_size, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
+def ours(options, images: torch.Tensor, device: torch.device, precision: str, recorded: bool = True, **settings):
+    """Endless steps of the engine."""
+    config = toongan.TrainConfig(
+        image_size=options.image_size, base_channels=options.base_channels, batch_size=options.batch_size, **settings
     )
-    G = init_weights(Generator(64, base_channels=base_channels)).to(device)
-    D = init_weights(Discriminator(64, base_channels=base_channels)).to(device)
-    adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (G, D))
-    criterion = nn.BCEWithLogitsLoss()
-    ones, zeros = torch.ones(batch_size, device=device), torch.zeros(batch_size, device=device)
+    trainer = engine.Trainer(config, images, device, precision)
+    trainer.graphs = trainer.graphs and recorded
+    return map(trainer.step, cycle(range(MANY)), repeat(MANY))
+
+
+def deterministic(steps, device: torch.device):
+    """Steps with kernels that give the same bytes every time."""
     while True:
-        for real, _ in loader:
-            D.zero_grad()
-            loss_real = criterion(D(real.to(device)), ones)
-            loss_real.backward()
-            fake = G(torch.randn(batch_size, 100, device=device))
-            loss_fake = criterion(D(fake.detach()), zeros)
-            loss_fake.backward()
-            adam_d.step()
-            G.zero_grad()
-            loss_g = criterion(D(fake), ones)
-            loss_g.backward()
-            adam_g.step()
-            yield loss_real.item() + loss_fake.item() + loss_g.item()
+        hardware.be_deterministic(device, True)
+        value = next(steps)
+        hardware.be_deterministic(device, False)
+        yield value
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--base-channels", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
@@ -60,46 +51,54 @@ def main() -> None:
     options = parser.parse_args()
 
     device = hardware.choose_device()
+    hardware.be_deterministic(device, False)
     precision = hardware.choose_precision("auto", device)
-    data = toongan.prepare(toongan.DataConfig("avatars", count=options.pictures))
-    sides = {}
+    data = toongan.prepare(toongan.DataConfig("avatars", options.pictures, options.image_size))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "faces").mkdir()
         for number, pixels in enumerate(data.images):
             Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
-        sides["textbook"] = textbook(Path(folder), options.base_channels, options.batch_size, device)
-        images = place(data.images, device)
-        for recipe in ("classic", "modern"):
-            config = toongan.TrainConfig(
-                recipe=recipe, base_channels=options.base_channels, batch_size=options.batch_size
+        files, images = textbook.pictures(Path(folder), options.batch_size), place(data.images, device)
+        sides = {
+            "textbook": textbook.train(files, device, options.image_size, options.base_channels),
+            "classic": ours(options, images, device, precision, recipe="classic"),
+            "modern": ours(options, images, device, precision),
+        }
+        other = "fp32" if precision == "bf16" else "bf16"
+        sides[f"modern, {other}"] = ours(options, images, device, other)
+        if device.type == "cuda":
+            sides["modern, not recorded"] = ours(options, images, device, precision, recorded=False)
+            sides["modern, --deterministic"] = deterministic(
+                ours(options, images, device, precision, deterministic=True), device
             )
-            trainer = engine.Trainer(config, images, device, precision)
-            sides[recipe] = map(trainer.step, cycle(range(10_000)), repeat(10_000))
         speeds = {name: [] for name in sides}
         for steps in sides.values():
             list(islice(steps, 3))
         for _ in range(options.rounds):
             for name, steps in sides.items():
-                speeds[name].append(measure(steps, options, device))
+                speeds[name].append(measure(steps, options.batch_size, options.seconds, device))
 
     print(f"{hardware.describe(device)}, {precision}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
-    print(f"64 px, {options.base_channels} base channels, batch {options.batch_size}, {options.rounds} rounds")
+    print(
+        f"{options.image_size} px, {options.base_channels} base channels, batch {options.batch_size}, "
+        f"{options.rounds} rounds"
+    )
     print("| loop | images/s | ratio |\n|---|---|---|")
     for name, values in speeds.items():
         ratio = statistics.median(a / b for a, b in zip(values, speeds["textbook"], strict=True))
         print(f"| {name} | {statistics.median(values):,.0f} | {ratio:.2f} |")
 
 
-def measure(steps, options, device: torch.device) -> float:
+def measure(steps, batch_size: int, seconds: float, device: torch.device) -> float:
     hardware.synchronize(device)
     start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < options.seconds:
+    while time.perf_counter() - start < seconds:
         next(steps)
         done += 1
         if done % 10 == 0:
             hardware.synchronize(device)
     hardware.synchronize(device)
-    return done * options.batch_size / (time.perf_counter() - start)
+    return done * batch_size / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The training doctor: real illnesses, recognised from real curves."""
 
+import itertools
+
 import numpy as np
 import toongan
 import torch
+from benchmarks import textbook
 from conftest import TINY
 from toongan import doctor
 from toongan.data import batches
-from toongan.models import Discriminator, Generator, init_weights
-from torch import nn
 
 
 def row(loss_d=1.0, loss_g=1.0, real=0.7, fake=0.3, kimg=100.0) -> dict:
@@ -25,28 +26,8 @@ def test_discriminator_wins_in_the_textbook_loop(home):
 
 def textbook_history(images: torch.Tensor, steps: int) -> list[dict]:
     torch.manual_seed(999)  # the one of the tutorial
-    G, D = init_weights(Generator(64)), init_weights(Discriminator(64))
-    adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (G, D))
-    criterion, stream = nn.BCEWithLogitsLoss(), batches(images, 64, torch.Generator().manual_seed(0))
-    ones, zeros = torch.ones(64), torch.zeros(64)
-    history = []
-    for _ in range(steps):
-        D.zero_grad()
-        real_logits = D(next(stream))
-        loss_real = criterion(real_logits, ones)
-        loss_real.backward()
-        fake = G(torch.randn(64, 100))
-        fake_logits = D(fake.detach())
-        loss_fake = criterion(fake_logits, zeros)
-        loss_fake.backward()
-        adam_d.step()
-        G.zero_grad()
-        loss_g = criterion(D(fake), ones)
-        loss_g.backward()
-        adam_g.step()
-        scores = real_logits.sigmoid().mean().item(), fake_logits.sigmoid().mean().item()
-        history.append(row((loss_real + loss_fake).item(), loss_g.item(), *scores))
-    return history
+    loop = textbook.train(batches(images, 64, torch.Generator().manual_seed(0)), torch.device("cpu"))
+    return [{"kimg": 0.064, **values} for values in itertools.islice(loop, steps)]
 
 
 def test_healthy_run_gets_no_remark(tiny_home):

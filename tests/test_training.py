@@ -9,7 +9,7 @@ import toongan
 import torch
 from conftest import DEVICES, TINY
 from PIL import Image
-from toongan import engine
+from toongan import engine, hardware
 from toongan.models import Discriminator, Generator, init_weights
 from toongan.runs import HISTORY_COLUMNS, Run
 from toongan.training import RECIPES, NonSaturating, Relativistic, rate_factor, train_step, update_average
@@ -150,6 +150,35 @@ def test_speed_is_measured(home):
     config = toongan.TrainConfig(**TINY, device="cpu")
     trainer = engine.Trainer(config, torch.from_numpy(data.images.copy()), torch.device("cpu"), "fp32")
     assert engine.measure_speed(trainer, seconds=0.2) > 1
+
+
+def some_trainer(device: str, recipe: str = "modern") -> engine.Trainer:
+    images = torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    device = hardware.choose_device(device)
+    return engine.Trainer(toongan.TrainConfig(recipe=recipe, **TINY), images.to(device), device, "fp32")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recorded_step_is_the_step_itself(device, recipe):
+    recorded, plain = some_trainer(device, recipe), some_trainer(device, recipe)
+    plain.graphs = False
+    for number in range(12):
+        if number == 6:  # with other tensors and another rate than those it was recorded with
+            recorded.restore(recorded.state(), number)
+            recorded.rate_scale = plain.rate_scale = 0.1
+        values = [trainer.step(number, 12).cpu() for trainer in (recorded, plain)]
+        assert torch.allclose(*values, atol=0.05)
+    assert (recorded.graph is not None) == (device == "cuda")
+
+
+def test_step_that_cannot_be_recorded_is_made_all_the_same():
+    wanting, plain = some_trainer("cpu"), some_trainer("cpu")
+    wanting.graphs = True  # on a device that has no graphs
+    with pytest.warns(UserWarning, match="No CUDA graph"):
+        first = wanting.step(0, 3)
+    assert torch.equal(first, plain.step(0, 3))
+    assert torch.equal(wanting.step(1, 3), plain.step(1, 3))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -372,6 +372,7 @@ class Session:
             "fixed": self.fixed,
             "findings": self.findings,
             "rescues": self.rescues,
+            "variety_share": self.variety_share,
             "best": self.best,
             "trainer": self.trainer.state(),
         }
@@ -381,6 +382,7 @@ class Session:
         self.history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
         self.pending = list(saved["pending"].to(self.device))
         self.findings, self.best, self.fixed = saved["findings"], saved["best"], saved["fixed"]
+        self.variety_share = saved["variety_share"]
         self.trainer.restore(saved["trainer"], self.done)
 
     def checkpoint(self) -> None:

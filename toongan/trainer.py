@@ -4,6 +4,7 @@ import copy
 import hashlib
 import sys
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .config import TrainConfig
 from .data import to_pixels
 from .distributed import World
 from .feeding import feed
+from .graphs import StepGraph
 from .models import Discriminator, Generator, init_weights
 from .training import RECIPES, rate_factor, train_step, update_average
 
@@ -52,13 +54,14 @@ class Trainer:
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
         self.players = world.replica(self.G), world.replica(self.D)
 
-        def adam(net):
-            fused = device.type in ("cpu", "cuda")
-            return torch.optim.Adam(
-                net.parameters(), self.recipe.learning_rate, self.recipe.betas, fused=fused
-            )
-
-        self.optimizer_g, self.optimizer_d = adam(self.G), adam(self.D)
+        # Whether to record the step: not where losses are scaled by hand, ranks wait for one another, or bytes must repeat.
+        self.graphs = (
+            device.type == "cuda" and precision != "fp16" and world.size == 1 and not config.deterministic
+        )
+        self.graph: StepGraph | None = None
+        self.optimizer_g, self.optimizer_d = (
+            torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.adam_options()) for net in (self.G, self.D)
+        )
         self.chance = torch.Generator().manual_seed(config.seed)
         self.images = images
         self.rate_scale = 1.0
@@ -75,23 +78,56 @@ class Trainer:
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
         factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
-        for optimizer in (self.optimizer_g, self.optimizer_d):
-            for group in optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * factor * self.rate_scale
+        self.set_rate(self.recipe.learning_rate * factor * self.rate_scale)
         latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
-        values = train_step(
+        inputs = next(self.stream), self.world.share(latent).to(self.device)
+        values = self.graph(*inputs) if self.graph else self.alternate(*inputs)
+        if self.graphs and self.graph is None:
+            self.record(*inputs)
+        if self.average is not None:
+            update_average(self.average, self.G, number)
+        return self.world.mean(values)
+
+    def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """The step of chapter 03."""
+        return train_step(
             *self.players,
             self.optimizer_g,
             self.optimizer_d,
             self.loss,
-            next(self.stream),
-            self.world.share(latent).to(self.device),
+            real,
+            latent,
             self.context,
             self.scaler,
         )
-        if self.average is not None:
-            update_average(self.average, self.G, number)
-        return self.world.mean(values)
+
+    def record(self, real: torch.Tensor, latent: torch.Tensor) -> None:
+        """Record the step, once the optimisers have made one and so have all their tensors."""
+        nets = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        states = [state for each in (self.optimizer_g, self.optimizer_d) for state in each.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        try:
+            self.graph = StepGraph(self.alternate, nets + moments, real, latent)
+        except RuntimeError as error:
+            warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
+            self.graphs = False
+
+    def adam_options(self) -> dict:
+        """A recorded step reads the rate from a tensor, since it would repeat a number for ever."""
+        rate = self.recipe.learning_rate
+        return {
+            "lr": torch.tensor(rate, device=self.device) if self.graphs else rate,
+            "fused": self.device.type in ("cpu", "cuda"),
+            "capturable": self.graphs,
+        }
+
+    def set_rate(self, rate: float) -> None:
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def state(self) -> dict:
         """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
@@ -102,6 +138,10 @@ class Trainer:
         """Go back to what `state()` gave before `step`."""
         for name in self.parts():
             getattr(self, name).load_state_dict(state[name])
+        self.graph = None  # it knows the tensors that were
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups:  # saved on another device, perhaps
+                group.update(self.adam_options())
         self.chance.set_state(state["chance"])
         self.rate_scale = state["rate_scale"]
         self.go_to(step)

@@ -1,0 +1,73 @@
+"""A training step recorded once as a CUDA graph, then replayed: one launch instead of some four hundred.
+
+At 64 px a fast GPU computes a step in less time than Python needs to ask for it.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+WARM_UP = 3
+TOLERANCE = 0.1
+
+
+class StepGraph:
+    """A recorded step; calling it makes the same step with other pictures and latent vectors.
+
+    Args:
+        step: takes `(real, latent)` and gives its values; reads and changes only `tensors` and its arguments.
+        tensors: all that a step changes; as before afterwards.
+
+    Raises:
+        RuntimeError: this step cannot be recorded, or its recording does something else than the step.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        tensors: list[torch.Tensor],
+        real: torch.Tensor,
+        latent: torch.Tensor,
+    ):
+        self.real, self.latent = real.clone(), latent.clone()
+        before = [tensor.clone() for tensor in tensors]
+        try:
+            self.record(step, tensors, before)
+        finally:
+            put_back(tensors, before)
+
+    def record(self, step, tensors: list[torch.Tensor], before: list[torch.Tensor]) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries choose kernels and take memory in their first steps
+            for _ in range(WARM_UP):
+                step(self.real, self.latent)
+        torch.cuda.current_stream().wait_stream(side)
+
+        put_back(tensors, before)
+        wanted_values = step(self.real, self.latent)
+        wanted = [tensor.clone() for tensor in tensors]
+        put_back(tensors, before)
+
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.values = step(self.real, self.latent)
+        self.graph.replay()
+        if not torch.allclose(self.values, wanted_values, TOLERANCE, TOLERANCE):
+            raise RuntimeError("the recorded step gives other losses than the step itself")
+        apart = sum(float((is_ - want).abs().sum()) for is_, want in zip(tensors, wanted, strict=True))
+        moved = sum(float((want - was).abs().sum()) for want, was in zip(wanted, before, strict=True))
+        if not apart <= TOLERANCE * moved:
+            raise RuntimeError("the recorded step gives other weights than the step itself")
+
+    def __call__(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        self.real.copy_(real)
+        self.latent.copy_(latent)
+        self.graph.replay()
+        return self.values.clone()
+
+
+def put_back(tensors: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
