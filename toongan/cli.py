@@ -5,13 +5,14 @@ from typing import Annotated, Union
 
 import tyro
 
-from .config import DataConfig, GenerateConfig, TrainConfig
+from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig
 from .errors import ToonGANError
 from .paths import display
 
 Command = Union[
     Annotated[TrainConfig, tyro.conf.subcommand("train")],
     Annotated[GenerateConfig, tyro.conf.subcommand("generate")],
+    Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")],
     Annotated[DataConfig, tyro.conf.subcommand("data")],
 ]
 
@@ -52,6 +53,10 @@ def run(command) -> None:
         trained = train(command)
         if launched().leads and not trained.info()["finished"]:
             sys.exit(130)
+    elif isinstance(command, EvaluateConfig):
+        from .evaluation import evaluate
+
+        evaluate(command)
     else:
         from .engine import generate
 

@@ -1,4 +1,4 @@
-"""Settings of the three jobs: get data, train, generate.
+"""Settings of the four jobs: get data, train, generate, evaluate.
 
 The command line is derived from these dataclasses, so a field's docstring is also
 its `--help` text. Notebooks build the same objects.
@@ -108,6 +108,30 @@ class GenerateConfig:
         check_range(self.seed, "seed", 0, 2**63 - 1)
         if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ToonGANError(f"must end in .png, .jpg or .webp, not {str(self.out)!r}.", "out")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a run's generator against pictures it was never trained on; leaves metrics.json and metrics.png."""
+
+    run: str = "quickstart"
+    """Name of the run to measure: both files go to checkpoints/RUN/."""
+    dataset: str | None = None
+    """What to compare with, if not with the data set that the run was trained on."""
+    count: int = 2500
+    """Generated pictures, at most as many as real ones are held out. Compare only figures of one count."""
+    seed: int = 0
+    """Same seed, same faces and same figures."""
+    inception: bool = False
+    """Add FID and KID proper, on Inception features; their weights, 91 MB, are downloaded once."""
+    device: Device = "auto"
+    """auto takes cuda, then mps, then cpu."""
+
+    def __post_init__(self):
+        check_name(self.run, "run")
+        check_range(self.count, "count", 8, 2500)
+        check_range(self.seed, "seed", 0, 2**63 - 1)
+        check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
 
 
 @dataclass(frozen=True)
