@@ -89,7 +89,26 @@ def test_crashed_in_the_middle_of_a_step(home, monkeypatch, whole, save_seconds)
     assert results(train()) == whole["modern"]
 
 
-def test_checkpoint_holds_only_plain_things(home):
+def test_best_is_kept_however_often_the_run_is_stopped(home, monkeypatch):
+    monkeypatch.setattr(engine, "JUDGED_KIMG", 0.1)
+    monkeypatch.setattr(engine, "JUDGED", 32)
+    run = train()
+    best, distances = run.info()["best"], run.history()["distance"]
+    measured = [distance for distance in distances if distance is not None]
+    assert 3 <= len(measured) <= 10 and best["distance"] == min(measured)
+    assert run.history()["step"][distances.index(best["distance"])] == best["step"]
+    bytes_before, nets = run.best_path.read_bytes(), results(run)
+    assert toongan.load_generator(run.best_path).image_size == 32
+    assert (run.generated / "quality.png").is_file()
+    for step in (9, 26):
+        stop_at(monkeypatch, step)
+        train(restart=step == 9)
+    assert results(train()) == nets and run.best_path.read_bytes() == bytes_before
+
+
+def test_checkpoint_holds_only_plain_things(home, monkeypatch):
+    monkeypatch.setattr(engine, "JUDGED_KIMG", 0.1)
+    monkeypatch.setattr(engine, "JUDGED", 32)
     run = train()
     data = (run.checkpoints / "last.pt").read_bytes()
     saved = torch.load(run.checkpoints / "last.pt", weights_only=True)  # with torch alone, too
@@ -172,7 +191,7 @@ def test_changed_pictures_are_named(home, monkeypatch):
     (folder / "new.png").write_bytes(encoded(drawing(999)))
     with pytest.raises(toongan.ToonGANError, match="The pictures of folder:.* are not those that r was begun with"):
         train(**config)
-    assert train(restart=True, **config).info()["data"]["count"] == 71
+    assert train(restart=True, **config).info()["data"]["count"] == 63  # and 8 held back
 
 
 # --- damaged and hostile checkpoints ---------------------------------------------------------

@@ -24,6 +24,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'toongan.results': { 'toongan.results.finish_figure': ('results.html#finish_figure', 'toongan/results.py'),
                                  'toongan.results.make_gif': ('results.html#make_gif', 'toongan/results.py'),
                                  'toongan.results.plot_losses': ('results.html#plot_losses', 'toongan/results.py'),
+                                 'toongan.results.plot_quality': ('results.html#plot_quality', 'toongan/results.py'),
                                  'toongan.results.plot_scores': ('results.html#plot_scores', 'toongan/results.py'),
                                  'toongan.results.show_grid': ('results.html#show_grid', 'toongan/results.py'),
                                  'toongan.results.slerp': ('results.html#slerp', 'toongan/results.py')},

@@ -53,11 +53,6 @@ def variety(seen: np.ndarray) -> float:
     return float(seen[1].mean())
 
 
-def distance(seen: np.ndarray, data: np.ndarray) -> float:
-    """How far one set of pictures is from another by their thumbnails: a cheap guide, no measure of quality."""
-    return float(np.abs(seen - data).mean())
-
-
 def diagnose(history: list[dict], variety_share: float | None = None) -> Finding | None:
     """What the last rows of a history show; None if all is well.
 

@@ -23,9 +23,10 @@ from .data import tile
 from .distributed import World
 from .errors import ToonGANError
 from .feeding import place
+from .holdout import held_out_rows, training_rows
 from .paths import atomic_write, display, writable_folder
-from .results import make_gif, plot_losses, plot_scores, show_grid
-from .runs import HISTORY_COLUMNS, Run, find_run, load_generator
+from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
+from .runs import HISTORY_COLUMNS, Run, find_run, load_generator, save_state
 from .trainer import Trainer, draw, measure_speed, seeded
 
 DEFAULT_MINUTES = 5.0
@@ -36,26 +37,23 @@ MIN_STEPS = 20
 RESCUES = 3
 VARIETY_PICTURES = 512
 ASK_EVERY = 16
+JUDGED = 512
+JUDGED_KIMG = 20
+JUDGED_SIDE = 64
 # Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
 FREE_SETTINGS = ("run", "restart", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
 
 
-def plan_steps(
-    config: TrainConfig,
-    images: torch.Tensor,
-    device: torch.device,
-    precision: str,
-    progress: bool,
-    world: World = World(),
-) -> tuple[int, dict]:
+def plan_steps(config: TrainConfig, make_trainer: Callable[[], Trainer], progress: bool) -> tuple[int, dict]:
     """How many steps the run takes, and how that number came about."""
     if config.kimg is not None:
         return steps_of(config.kimg, config.batch_size), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
-    rate = measure_speed(Trainer(config, images, device, precision, world), progress=progress)
+    trainer = make_trainer()
+    rate = measure_speed(trainer, progress=progress)
     steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
     length = {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
-    return world.agreed(lambda: (steps, length))
+    return trainer.world.agreed(lambda: (steps, length))
 
 
 def steps_of(kimg: float, batch_size: int) -> int:
@@ -226,13 +224,24 @@ class Session:
         if saved is not None:
             self.check_data(saved)
             config = dataclasses.replace(config, base_channels=saved["settings"]["base_channels"])
+        rows = torch.from_numpy(training_rows(len(self.data)))
+        if config.batch_size > len(rows):
+            raise ToonGANError(
+                f"is {config.batch_size}, more than the {len(rows)} pictures to train on ({len(self.data) - len(rows)} "
+                "are held back to judge by); lower it.",
+                "batch_size",
+            )
         images = place(self.data.images, device)
+
+        def make_trainer() -> Trainer:
+            return Trainer(config, images, device, self.precision, world, rows)
+
         self.machine = (f"{world.size} × " if world.size > 1 else "") + hardware.describe(device)
         self.say(f"Training {run.name} on {self.machine}, {self.precision}, {config.recipe} recipe")
         if device.type == "cpu" and config.device == "auto":
             self.say("No GPU found: a GPU would train on many times more pictures in the same time.")
         if saved is None:
-            self.steps, self.length = plan_steps(config, images, device, self.precision, progress, world)
+            self.steps, self.length = plan_steps(config, make_trainer, progress)
             speed = self.length.get("images_per_second")
             kimg = self.steps * config.batch_size / 1000
             self.say(
@@ -244,7 +253,7 @@ class Session:
                 self.set_aside(config)
         else:
             self.steps, self.length = saved["steps"], saved["length"]
-        self.trainer = Trainer(config, images, device, self.precision, world)
+        self.trainer = make_trainer()
         self.config = dataclasses.replace(config, base_channels=self.trainer.base_channels)
         self.mirror = None
         if config.mirror is not None and world.leads:
@@ -258,6 +267,7 @@ class Session:
         self.done = self.rescues = 0
         self.seconds, self.variety_share = 0.0, None
         self.best: dict | None = None
+        self.judged, self.quality = 0.0, None
         if saved is not None:
             self.restore(saved)
             self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
@@ -374,6 +384,7 @@ class Session:
             "rescues": self.rescues,
             "variety_share": self.variety_share,
             "best": self.best,
+            "judged": self.judged,
             "trainer": self.trainer.state(),
         }
 
@@ -382,7 +393,7 @@ class Session:
         self.history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
         self.pending = list(saved["pending"].to(self.device))
         self.findings, self.best, self.fixed = saved["findings"], saved["best"], saved["fixed"]
-        self.variety_share = saved["variety_share"]
+        self.variety_share, self.judged = saved["variety_share"], saved["judged"]
         self.trainer.restore(saved["trainer"], self.done)
 
     def checkpoint(self) -> None:
@@ -419,21 +430,38 @@ class Session:
             self.rescue()
             return False
         kimg = self.done * self.config.batch_size / 1000
-        row = [self.done, round(kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means)]
+        row = [self.done, round(kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means), None]
         self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
         self.bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
         self.tell(doctor.diagnose(self.history, self.variety_share))
         return True
 
     def judge(self, samples: np.ndarray) -> None:
-        """Compare a sample grid with the data: does G repeat itself, and is this the best so far?"""
-        look = doctor.look(samples)
+        """Compare samples with the data: does G repeat itself, and is this the best so far?"""
         if self.done > self.steps / 4:  # before that, fog
-            self.variety_share = doctor.variety(look) / max(doctor.variety(self.data_look), 1e-9)
-        distance = round(doctor.distance(look, self.data_look), 4)
+            self.variety_share = doctor.variety(doctor.look(samples)) / max(doctor.variety(self.data_look), 1e-9)
+        kimg = self.done * self.config.batch_size / 1000
+        # Ten times a run at most, and never in one too short to have faces.
+        wait = max(JUDGED_KIMG, self.steps * self.config.batch_size / 10_000)
+        if kimg - self.judged < wait and not (self.done == self.steps and kimg >= JUDGED_KIMG):
+            return
+        self.judged, distance = kimg, round(self.measure(), 3)
+        self.history[-1]["distance"] = distance
         if self.best is None or distance < self.best["distance"]:
             self.best = {"step": self.done, "distance": distance}
             checkpoints.save_best(self.run.checkpoints, self.state())
+            save_state(self.run.best_path, self.trainer.generator)
+
+    def measure(self) -> float:
+        """How far G's pictures are from those held back: Fréchet distance on 512 of either, small ones."""
+        if self.quality is None:
+            from .metrics import QuickDistance  # its libraries take a while to load
+
+            rows = held_out_rows(len(self.data))
+            rows = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]
+            self.quality = QuickDistance(np.asarray(self.data.images[rows]), self.device, JUDGED_SIDE)
+        latent = torch.randn(JUDGED, self.config.latent_dim, generator=seeded(self.config.seed, "judge"))
+        return self.quality.distance(draw(self.trainer.generator, latent))
 
     def tell(self, finding: doctor.Finding | None) -> None:
         """Say what the doctor found, once."""
@@ -470,7 +498,12 @@ def describe_run(session: Session) -> dict:
         "seed": config.seed,
         "steps": session.steps,
         "length": session.length,
-        "data": {"dataset": config.dataset, "count": len(session.data), "fingerprint": session.data.fingerprint},
+        "data": {
+            "dataset": config.dataset,
+            "count": len(session.trainer.rows),
+            "held_out": True,
+            "fingerprint": session.data.fingerprint,
+        },
         "device": session.machine,
         "processes": session.world.size,
         "versions": {
@@ -503,6 +536,7 @@ def finish(run: Run, show: bool = False) -> None:
     """Draw the curves and the film of a run from its files."""
     plot_losses(run, show=show)
     plot_scores(run, show=show)
+    plot_quality(run, show=show)
     make_gif(run)
     if show:
         show_grid(run.grids[-1], "at the end")

@@ -48,12 +48,19 @@ def feed(
     device: torch.device,
     skip: int = 0,
     world: World = World(),
+    rows: torch.Tensor | None = None,
 ) -> Iterator[torch.Tensor]:
     """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
 
     Fetched ahead in a thread where the pictures are not on the device. Each rank of `world` gets its share of them.
+
+    Args:
+        rows: take pictures from these only; from all if None.
     """
-    order = map(world.share, itertools.islice(shuffled(len(images), batch_size, generator), skip, None))
+    count = len(images if rows is None else rows)
+    order = map(world.share, itertools.islice(shuffled(count, batch_size, generator), skip, None))
+    if rows is not None:
+        order = (rows[chosen] for chosen in order)
     if images.device.type == device.type:
         return (to_tensor(images[chosen.to(images.device)]) for chosen in order)
     return fetched_ahead(images, batch_size // world.size, order, device)

@@ -26,7 +26,7 @@ from .paths import (
     writable_folder,
 )
 
-HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score")
+HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score", "distance")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class Run:
         return self.checkpoints / "D.pth"
 
     @property
+    def best_path(self) -> Path:
+        return self.checkpoints / "G-best.pth"
+
+    @property
     def info_path(self) -> Path:
         return self.checkpoints / "run.json"
 
@@ -110,18 +114,20 @@ class Run:
         except (OSError, ValueError) as error:
             raise ToonGANError(f"{self.info_path} cannot be read; train the run again.") from error
 
-    def history(self) -> dict[str, list[float]]:
-        """The curves: column name to values, one a row of `history.csv`."""
+    def history(self) -> dict[str, list[float | None]]:
+        """The curves: column name to values, one a row of `history.csv`; None where nothing was measured."""
         try:
             with open(self.history_path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            return {column: [float(row[column]) for row in rows] for column in HISTORY_COLUMNS}
+            return {
+                column: [float(row[column]) if row.get(column) else None for row in rows] for column in HISTORY_COLUMNS
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToonGANError(f"{self.history_path} cannot be read; train the run again.") from error
 
     def files(self) -> list[Path]:
         """Every file of the run that exists, the nets first."""
-        first = [self.generator_path, self.discriminator_path, self.info_path, self.history_path]
+        first = [self.generator_path, self.discriminator_path, self.best_path, self.info_path, self.history_path]
         rest = sorted(self.generated.glob("*")) if self.generated.is_dir() else []
         return [path for path in first + rest if path.is_file()]
 

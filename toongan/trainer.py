@@ -27,6 +27,7 @@ class Trainer:
 
     Args:
         world: the ranks to train with; all of them make each step together.
+        rows: train on these pictures only.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Trainer:
         device: torch.device,
         precision: str,
         world: World = World(),
+        rows: torch.Tensor | None = None,
     ):
         self.config, self.device, self.world = config, device, world
         self.recipe = RECIPES[config.recipe]
@@ -63,7 +65,7 @@ class Trainer:
             torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.adam_options()) for net in (self.G, self.D)
         )
         self.chance = torch.Generator().manual_seed(config.seed)
-        self.images = images
+        self.images, self.rows = images, rows
         self.rate_scale = 1.0
         self.stream = None
         self.go_to(0)
@@ -73,7 +75,7 @@ class Trainer:
         if self.stream is not None:
             self.stream.close()
         order = torch.Generator().manual_seed(self.config.seed)
-        self.stream = feed(self.images, self.config.batch_size, order, self.device, step, self.world)
+        self.stream = feed(self.images, self.config.batch_size, order, self.device, step, self.world, self.rows)
 
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
