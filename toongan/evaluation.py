@@ -66,7 +66,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
     plt.close(fig)
     if progress:
         print(table(card))
-        print(f"{card['minutes']} minutes on {card['device']}. Files:")
+        print(f"{conditions(card)}\nFiles:")
         for name in ("metrics.json", "metrics.png"):
             print(f"  {display(folder / name)}")
     return card
@@ -328,6 +328,13 @@ def heading(card: dict) -> str:
     return f"{card['run']}: {card['count']:,} generated pictures against {card['count']:,} held out from {against['pictures']:,} of {against['dataset']}, seed {card['seed']}"
 
 
+def conditions(card: dict) -> str:
+    """What the figures depend on, beside the count and the seed."""
+    seen = "never trained on" if card["compared_with"]["never_trained_on"] else "trained on all the same"
+    how = f"{card['extractor']['name']}, {card['extractor']['input']}, {card['extractor']['resizer'].split(',')[0]}"
+    return f"held-out pictures: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
+
+
 def table(card: dict) -> str:
     """A card as text."""
     rows = [("", "generated", "floor: real against real"), *lines_of(card)]
@@ -350,7 +357,7 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     fig = plt.figure(figsize=(13, 12 if worst else 8), layout="constrained")
     heights = [3.2, 4.2, 2.6] if worst else [3.2, 2.6]
     parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    fig.suptitle(heading(card), fontsize=12, weight="bold")
+    fig.suptitle(f"{heading(card)}\n{conditions(card)}", fontsize=11)
     figures, test = parts[0].subplots(1, 2, width_ratios=[2.2, 1])
     figures.axis("off")
     figures.set_title("Figures", loc="left")
