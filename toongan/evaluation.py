@@ -193,7 +193,7 @@ class Evaluation:
         found = {}
         real, subset = Pictures(self.held_out), min(len(self.held_out) // 2, 1000)
         if self.progress:
-            print("Inception features: about ten minutes on a laptop, less than one on a GPU.", flush=True)
+            print(f"Inception features of {3 * len(self.held_out):,} pictures: slow without a GPU.", flush=True)
         for name, pictures in (("generated", self.generated), ("floor", self.floor)):
             try:
                 with torch.random.fork_rng(devices=[]):
