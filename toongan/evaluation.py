@@ -258,11 +258,13 @@ def findings(card: dict) -> list[str]:
     said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
     if not against["never_trained_on"]:
         said.append(
-            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show copying; "
-            "train it again with this version to keep them apart."
+            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
+            "copying; train it again with this version to keep them apart."
         )
     if not against["as_in_training"]:
-        said.append("The pictures compared with are not those of the training: another data set, or drawn by other versions.")
+        said.append(
+            "The pictures compared with are not those of the training: another data set, or drawn by other versions."
+        )
     if count < FEW:
         said.append(f"{count} pictures are few: distances are larger at a small count; compare only with the same.")
     if card["variety"] < POOR_VARIETY:
@@ -271,7 +273,10 @@ def findings(card: dict) -> list[str]:
             "Train with --recipe modern, a larger --batch-size, or more pictures."
         )
     if card["figures"]["precision"]["generated"] == card["figures"]["recall"]["generated"] == 0:
-        said.append("No generated picture is within reach of a real one yet, so precision and recall are 0; the distances tell progress.")
+        said.append(
+            "No generated picture is within reach of a real one yet, so precision and recall are 0; "
+            "the distances tell progress."
+        )
     if memory["copies"] > COPIES + count**-0.5:  # chance alone lifts it where there are few
         said.append(
             f"G copies: {100 * memory['copies']:.0f} % of its pictures are nearer to a training picture than 99 % of real ones "
@@ -317,15 +322,18 @@ def lines_of(card: dict) -> list[tuple[str, str, str]]:
     if card["inception"]:
         for name, title in (("fid", f"FID-{card['count']}, Inception"), ("kid", "KID × 1,000, Inception")):
             factor = 1 if name == "fid" else 1000
-            lines.append((title, *(f"{factor * card['inception'][which][name]:.1f}" for which in ("generated", "floor"))))
+            both = (f"{factor * card['inception'][which][name]:.1f}" for which in ("generated", "floor"))
+            lines.append((title, *both))
     memory = card["memorisation"]
-    lines.append(("distance to the nearest training picture", f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"))
+    mine, real = f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"
+    lines.append(("distance to the nearest training picture", mine, real))
     return lines
 
 
 def heading(card: dict) -> str:
     against = card["compared_with"]
-    return f"{card['run']}: {card['count']:,} generated pictures against {card['count']:,} held out from {against['pictures']:,} of {against['dataset']}, seed {card['seed']}"
+    real = f"{card['count']:,} held out from {against['pictures']:,} of {against['dataset']}"
+    return f"{card['run']}: {card['count']:,} generated pictures against {real}, seed {card['seed']}"
 
 
 def conditions(card: dict) -> str:
