@@ -191,7 +191,7 @@ def test_changed_pictures_are_named(home, monkeypatch):
     (folder / "new.png").write_bytes(encoded(drawing(999)))
     with pytest.raises(toongan.ToonGANError, match="The pictures of folder:.* are not those that r was begun with"):
         train(**config)
-    assert train(restart=True, **config).info()["data"]["count"] == 63  # and 8 held back
+    assert train(restart=True, **config).info()["data"]["count"] == 71
 
 
 # --- damaged and hostile checkpoints ---------------------------------------------------------

@@ -522,4 +522,4 @@ def test_train_on_a_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     info = json.loads((tmp_path / "checkpoints" / "own" / "run.json").read_text())
-    assert info["data"]["count"] == 62 and info["data"]["held_out"]  # 8 are never trained on
+    assert info["data"]["count"] == 70 and info["data"]["trained_on"] == 62 and info["data"]["held_out"]

@@ -123,7 +123,7 @@ class EvaluateConfig:
     seed: int = 0
     """Same seed, same faces and same figures."""
     inception: bool = False
-    """Add FID and KID proper, on Inception features; their weights, 91 MB, are downloaded once."""
+    """Add FID and KID proper, on Inception features; their weights, about 95 MB, are downloaded once."""
     device: Device = "auto"
     """auto takes cuda, then mps, then cpu."""
 

@@ -500,7 +500,8 @@ def describe_run(session: Session) -> dict:
         "length": session.length,
         "data": {
             "dataset": config.dataset,
-            "count": len(session.trainer.rows),
+            "count": len(session.data),
+            "trained_on": len(session.trainer.rows),
             "held_out": True,
             "fingerprint": session.data.fingerprint,
         },

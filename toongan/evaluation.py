@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -55,15 +56,17 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
     card["minutes"] = round((time.perf_counter() - start) / 60, 1)
     card["date"] = time.strftime("%Y-%m-%d")
     folder = card_folder(evaluation.run)
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    text = re.sub(r"\[\s+([\d.e-]+),\s+([\d.e-]+)\s+\]", r"[\1, \2]", text)  # a pair of shares on one line
     with atomic_write(folder / "metrics.json") as part:
-        part.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
     fig = plot_card(card, evaluation.pairs)
     with atomic_write(folder / "metrics.png") as part:
         fig.savefig(part, dpi=100, metadata={"Software": None})
     plt.close(fig)
     if progress:
         print(table(card))
-        print(f"{card['minutes']} minutes on {card['device']}. Files:")
+        print(f"{conditions(card)}\nFiles:")
         for name in ("metrics.json", "metrics.png"):
             print(f"  {display(folder / name)}")
     return card
@@ -122,9 +125,8 @@ class Evaluation:
         other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training pictures"))
         found = metrics.distances(fake, real, config.seed)
         floor = metrics.distances(other, real, config.seed)
-        for name, pictures, into in (("generated", self.generated, found), ("training", self.floor, floor)):
-            text = self.bar(f"Telling {name} pictures from held-out ones")
-            into["two_sample"] = metrics.two_sample_test(self.held_out, pictures, config.seed, device, progress=text)
+        found["two_sample"] = metrics.two_sample_test(real, fake, config.seed)
+        floor["two_sample"] = metrics.two_sample_test(real, other, config.seed)
         card = {
             "run": self.run.name,
             "count": len(self.generated),
@@ -191,7 +193,7 @@ class Evaluation:
         found = {}
         real, subset = Pictures(self.held_out), min(len(self.held_out) // 2, 1000)
         if self.progress:
-            print("Inception features: about ten minutes on a laptop, less than one on a GPU.", flush=True)
+            print(f"Inception features of {3 * len(self.held_out):,} pictures: slow without a GPU.", flush=True)
         for name, pictures in (("generated", self.generated), ("floor", self.floor)):
             try:
                 with torch.random.fork_rng(devices=[]):
@@ -256,11 +258,13 @@ def findings(card: dict) -> list[str]:
     said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
     if not against["never_trained_on"]:
         said.append(
-            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show copying; "
-            "train it again with this version to keep them apart."
+            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
+            "copying; train it again with this version to keep them apart."
         )
     if not against["as_in_training"]:
-        said.append("The pictures compared with are not those of the training: another data set, or drawn by other versions.")
+        said.append(
+            "The pictures compared with are not those of the training: another data set, or drawn by other versions."
+        )
     if count < FEW:
         said.append(f"{count} pictures are few: distances are larger at a small count; compare only with the same.")
     if card["variety"] < POOR_VARIETY:
@@ -269,8 +273,11 @@ def findings(card: dict) -> list[str]:
             "Train with --recipe modern, a larger --batch-size, or more pictures."
         )
     if card["figures"]["precision"]["generated"] == card["figures"]["recall"]["generated"] == 0:
-        said.append("No generated picture is within reach of a real one yet, so precision and recall are 0; the distances tell progress.")
-    if memory["copies"] > COPIES:
+        said.append(
+            "No generated picture is within reach of a real one yet, so precision and recall are 0; "
+            "the distances tell progress."
+        )
+    if memory["copies"] > COPIES + count**-0.5:  # chance alone lifts it where there are few
         said.append(
             f"G copies: {100 * memory['copies']:.0f} % of its pictures are nearer to a training picture than 99 % of real ones "
             "are. Train on more pictures, or for a shorter time."
@@ -315,15 +322,25 @@ def lines_of(card: dict) -> list[tuple[str, str, str]]:
     if card["inception"]:
         for name, title in (("fid", f"FID-{card['count']}, Inception"), ("kid", "KID × 1,000, Inception")):
             factor = 1 if name == "fid" else 1000
-            lines.append((title, *(f"{factor * card['inception'][which][name]:.1f}" for which in ("generated", "floor"))))
+            both = (f"{factor * card['inception'][which][name]:.1f}" for which in ("generated", "floor"))
+            lines.append((title, *both))
     memory = card["memorisation"]
-    lines.append(("distance to the nearest training picture", f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"))
+    mine, real = f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"
+    lines.append(("distance to the nearest training picture", mine, real))
     return lines
 
 
 def heading(card: dict) -> str:
     against = card["compared_with"]
-    return f"{card['run']}: {card['count']:,} generated pictures against {card['count']:,} held out from {against['pictures']:,} of {against['dataset']}, seed {card['seed']}"
+    real = f"{card['count']:,} held out from {against['pictures']:,} of {against['dataset']}"
+    return f"{card['run']}: {card['count']:,} generated pictures against {real}, seed {card['seed']}"
+
+
+def conditions(card: dict) -> str:
+    """What the figures depend on, beside the count and the seed."""
+    seen = "never trained on" if card["compared_with"]["never_trained_on"] else "trained on all the same"
+    how = f"{card['extractor']['name']}, {card['extractor']['input']}, {card['extractor']['resizer'].split(',')[0]}"
+    return f"held-out pictures: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
 
 
 def table(card: dict) -> str:
@@ -333,10 +350,10 @@ def table(card: dict) -> str:
     text = [heading(card), *(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows)]
     for name, one in (card["attributes"] or {}).items():
         if one["legible"]:
-            drawn = one["values"] - len(one["forgotten"])
+            drawn = f"{one['values'] - len(one['forgotten'])} of {one['values']} values drawn, " if one["values"] else ""
             text.append(
-                f"  {name:<20} {drawn} of {one['values']} values drawn, mix {100 * one['distance']:.0f} % apart "
-                f"(floor {100 * one['floor']:.0f} %); read right {100 * one['accuracy']:.0f} % of the time on real pictures"
+                f"  {name:<20} {drawn}mix {100 * one['distance']:.0f} % apart (floor {100 * one['floor']:.0f} %); "
+                f"read right {100 * one['accuracy']:.0f} % of the time on real pictures"
             )
     return "\n".join([*text, *(f"- {sentence}" for sentence in card["findings"])])
 
@@ -344,11 +361,11 @@ def table(card: dict) -> str:
 def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> plt.Figure:
     """A card as a picture: figures beside their floors, the attributes that differ most, nearest neighbours."""
     legible = {name: one for name, one in (card["attributes"] or {}).items() if one["legible"]}
-    worst = sorted(legible, key=lambda name: (-len(legible[name]["forgotten"]), -legible[name]["distance"]))[:CHARTS]
+    worst = sorted(legible, key=lambda name: -legible[name]["distance"])[:CHARTS]
     fig = plt.figure(figsize=(13, 12 if worst else 8), layout="constrained")
     heights = [3.2, 4.2, 2.6] if worst else [3.2, 2.6]
     parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    fig.suptitle(heading(card), fontsize=12, weight="bold")
+    fig.suptitle(f"{heading(card)}\n{conditions(card)}", fontsize=11)
     figures, test = parts[0].subplots(1, 2, width_ratios=[2.2, 1])
     figures.axis("off")
     figures.set_title("Figures", loc="left")
