@@ -78,7 +78,7 @@ def main() -> None:
 
     device = hardware.choose_device()
     with tempfile.TemporaryDirectory() as folder:
-        ratios = speeds(Path(folder), options, device)
+        # Children first: one of a large parent starts with its peak.
         home = Path(folder) / "home"
         environment = {**os.environ, "TOONGAN_HOME": str(home)}
         many = [sys.executable, "-m", "toongan", "data", "--count", str(options.avatars)]
@@ -86,13 +86,14 @@ def main() -> None:
         count = ("--count", str(options.avatars))
         firsts = [watched(home, "--kimg", "3.2", *count) for _ in range(3)]
         measured = [watched(home, "--minutes", "0.05", *count)[0] for _ in range(3)]
+        ratios = speeds(Path(folder), options, device)
 
     print(f"{hardware.describe(device)}, torch {torch.__version__} ({platform.machine()}), {time.strftime('%Y-%m-%d')}")
     print(f"speed with {options.pictures:,} pictures to that with 1,000: {statistics.median(ratios):.3f}", end=" ")
     print(f"({min(ratios):.3f} to {max(ratios):.3f}, {options.rounds} rounds)")
     print(f"peak memory with {options.avatars:,} pictures on the CPU: {max(m for _, m in firsts) / 1e9:.2f} GB")
     print(f"seconds to the first step, warm: {statistics.median(s for s, _ in firsts):.1f} with --kimg,", end=" ")
-    print(f"{statistics.median(measured):.1f} with --minutes, which measures the speed for 5 of them")
+    print(f"{statistics.median(measured):.1f} with --minutes, which first measures the speed")
 
 
 if __name__ == "__main__":

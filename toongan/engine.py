@@ -228,7 +228,7 @@ class Session:
         if config.batch_size > len(rows):
             raise ToonGANError(
                 f"is {config.batch_size}, more than the {len(rows)} pictures to train on ({len(self.data) - len(rows)} "
-                "are held back to judge by); lower it.",
+                "are held back to judge by); try 32.",
                 "batch_size",
             )
         images = place(self.data.images, device)

@@ -180,7 +180,7 @@ def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndar
     return np.concatenate(pixels)
 
 
-def measure_speed(trainer: Trainer, seconds: float = 5.0, progress: bool = False) -> float:
+def measure_speed(trainer: Trainer, seconds: float = 4.0, progress: bool = False) -> float:
     """Training speed in images a second, measured on a trainer that is then thrown away."""
     bar = tqdm(
         total=seconds,
