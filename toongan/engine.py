@@ -37,9 +37,9 @@ MIN_STEPS = 20
 RESCUES = 3
 VARIETY_PICTURES = 512
 ASK_EVERY = 16
-JUDGED = 512
+JUDGED = 256
 JUDGED_KIMG = 20
-JUDGED_SIDE = 64
+JUDGED_SIDE = 128
 # Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
 FREE_SETTINGS = ("run", "restart", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
 
@@ -448,18 +448,21 @@ class Session:
         self.judged, distance = kimg, round(self.measure(), 3)
         self.history[-1]["distance"] = distance
         if self.best is None or distance < self.best["distance"]:
-            self.best = {"step": self.done, "distance": distance}
+            self.best = {"step": self.done, "distance": distance, "floor": round(self.floor, 3)}
             checkpoints.save_best(self.run.checkpoints, self.state())
             save_state(self.run.best_path, self.trainer.generator)
 
     def measure(self) -> float:
-        """How far G's pictures are from those held back: Fréchet distance on 512 of either, small ones."""
+        """How far G's pictures are from those held back: a Fréchet distance on few and small pictures."""
         if self.quality is None:
             from .metrics import QuickDistance  # its libraries take a while to load
 
-            rows = held_out_rows(len(self.data))
-            rows = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]
-            self.quality = QuickDistance(np.asarray(self.data.images[rows]), self.device, JUDGED_SIDE)
+            held_out, training = (
+                np.asarray(self.data.images[rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]])
+                for rows in (held_out_rows(len(self.data)), training_rows(len(self.data)))
+            )
+            self.quality = QuickDistance(held_out, self.device, JUDGED_SIDE)
+            self.floor = self.quality.distance(training)
         latent = torch.randn(JUDGED, self.config.latent_dim, generator=seeded(self.config.seed, "judge"))
         return self.quality.distance(draw(self.trainer.generator, latent))
 

@@ -47,7 +47,7 @@ def plot_scores(run: Run, folder: Path | None = None, show: bool = False) -> Non
 
 # %% ../notebooks/04_results.ipynb #04-12b
 def plot_quality(run: Run, folder: Path | None = None, show: bool = False) -> bool:
-    """The distance to held-out pictures over the run; writes `quality.png` to `folder`. False where none was measured."""
+    """The distance to held-out pictures over the run, and that of real pictures; writes `quality.png` to `folder`. False where none was measured."""
     history = run.history()
     measured = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
     if not measured:
@@ -55,8 +55,9 @@ def plot_quality(run: Run, folder: Path | None = None, show: bool = False) -> bo
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(*zip(*measured), marker="o", label="all measurements")
     ax.plot(*min(measured, key=lambda point: point[1]), "k*", markersize=14, label="best, kept as G-best.pth")
+    ax.axhline(run.info()["best"]["floor"], color="grey", linestyle=":", label="real pictures: the floor")
     ax.set(title=f"Distance to pictures never trained on, run {run.name}", xlabel="thousand images seen")
-    ax.set_ylabel("Fréchet distance (MobileNetV2, 64 px)")
+    ax.set_ylabel("Fréchet distance (MobileNetV2, 128 px)")
     ax.set_ylim(bottom=0)
     ax.legend()
     finish_figure(fig, (folder or run.generated) / "quality.png", show)
