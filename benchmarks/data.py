@@ -54,22 +54,6 @@ def packing(source, count: int) -> float:
         return count / (time.perf_counter() - start)
 
 
-def usual_loader(folder: Path):
-    from torch.utils.data import DataLoader
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
-
-    transform = transforms.Compose(
-        [transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
-    )
-    loader = DataLoader(
-        ImageFolder(folder, transform), BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
-    )
-    while True:
-        for pixels, _ in loader:
-            yield pixels
-
-
 def packed_loader(folder: Path, home: Path):
     import torch
     from toongan.data import batches
@@ -101,7 +85,9 @@ def main() -> None:
         home = Path(place_)
         jpegs = write_pictures(home / "jpeg", options.jpegs, 100, "jpg")
         pngs = write_pictures(home / "png", options.pngs, 500, "png")
-        usual, packed = usual_loader(jpegs), packed_loader(jpegs, home)
+        from . import textbook
+
+        usual, packed = textbook.pictures(jpegs, BATCH), packed_loader(jpegs, home)
         next(usual)
         sides = {
             "pack JPEG of 100 px": lambda: packing(FolderSource(jpegs), options.jpegs),

@@ -12,13 +12,14 @@ from toongan.models import Discriminator, Generator, init_weights
 from torch import nn
 
 
-def pictures(folder: Path, batch_size: int) -> Iterator[torch.Tensor]:
-    """Endless batches from a folder with one folder of pictures in it."""
+def pictures(folder: Path, batch_size: int, image_size: int = 64) -> Iterator[torch.Tensor]:
+    """Endless batches `(batch_size, 3, H, W)` in [-1, 1] from a folder with one folder of pictures in it."""
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+    resize = [transforms.Resize(image_size), transforms.CenterCrop(image_size)]
+    transform = transforms.Compose([*resize, transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
     loader = DataLoader(
         ImageFolder(folder, transform), batch_size, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
     )

@@ -58,7 +58,7 @@ def main() -> None:
         (Path(folder) / "faces").mkdir()
         for number, pixels in enumerate(data.images):
             Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
-        files, images = textbook.pictures(Path(folder), options.batch_size), place(data.images, device)
+        files, images = textbook.pictures(Path(folder), options.batch_size, options.image_size), place(data.images, device)
         sides = {
             "textbook": textbook.train(files, device, options.image_size, options.base_channels),
             "classic": ours(options, images, device, precision, recipe="classic"),
