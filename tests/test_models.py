@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import DEVICES
 from toongan.errors import ToonGANError
-from toongan.models import Discriminator, Generator, count_parameters, init_weights
+from toongan.models import Discriminator, Generator, count_parameters, down_block, init_weights, up_block
 from toongan.runs import plain_state
 from torch import nn
 
@@ -14,9 +14,10 @@ SIZES = [32, 64, 128, 256]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
-def test_shapes_and_gradients(size, norm, device):
-    G = Generator(size, latent_dim=10, base_channels=4).to(device)
-    D = Discriminator(size, base_channels=4, norm=norm).to(device)
+@pytest.mark.parametrize("smooth", [False, True])
+def test_shapes_and_gradients(size, norm, smooth, device):
+    G = Generator(size, latent_dim=10, base_channels=4, smooth=smooth).to(device)
+    D = Discriminator(size, base_channels=4, norm=norm, smooth=smooth).to(device)
     pictures = G(torch.randn(3, 10, device=device))
     assert pictures.shape == (3, 3, size, size)
     assert pictures.abs().max() <= 1
@@ -57,9 +58,11 @@ def test_guidelines(size):
     assert all(isinstance(m, (nn.ReLU, nn.Tanh)) for m in G.modules() if "LU" in type(m).__name__)
 
 
-def test_initial_weights():
-    G, D = init_weights(Generator()), init_weights(Discriminator())
-    weights = torch.cat([p.flatten() for net in (G, D) for p in net.parameters() if p.ndim == 4])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_initial_weights(smooth):
+    G, D = init_weights(Generator(smooth=smooth)), init_weights(Discriminator(smooth=smooth))
+    convs = [m for net in (G, D) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    weights = torch.cat([conv.weight.detach().flatten() for conv in convs])
     assert abs(weights.mean()) < 1e-3 and abs(weights.std() - 0.02) < 1e-3
     scales = torch.cat([m.weight for m in G.modules() if isinstance(m, nn.BatchNorm2d)])
     assert abs(scales.mean() - 1) < 0.01 and abs(scales.std() - 0.02) < 0.005
@@ -77,15 +80,42 @@ def test_sizes_of_pytorchs_example():
     assert count_parameters(Discriminator()) == 2_765_568
 
 
+@torch.no_grad()
+def test_smooth_kernels_draw_no_checkerboard():
+    """What a flat map becomes is flat, edges aside; free kernels make a texture of it."""
+    for smooth in (True, False):
+        up = init_weights(nn.Sequential(*up_block(64, 8, smooth=smooth)))[0]
+        inside = up(torch.ones(1, 64, 8, 8))[..., 1:-1, 1:-1]
+        assert (inside.std((2, 3)) < 1e-5).all() == smooth
+
+
+@torch.no_grad()
+def test_smooth_transposed_convolution_is_doubling_and_a_convolution():
+    up = init_weights(nn.Sequential(*up_block(5, 8, smooth=True)))[0]
+    maps, small = torch.randn(2, 5, 8, 8), up.parametrizations.weight.original
+    doubled = maps.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = nn.functional.conv2d(doubled, small.flip(2, 3).transpose(0, 1), padding=1)
+    torch.testing.assert_close(up(maps), expected)
+
+
+@torch.no_grad()
+def test_smooth_strided_convolution_is_a_convolution_and_sums():
+    down = init_weights(nn.Sequential(*down_block(5, 8, "none", smooth=True)))[0]
+    maps, small = torch.randn(2, 5, 8, 8), down.parametrizations.weight.original
+    expected = 4 * nn.functional.avg_pool2d(nn.functional.conv2d(maps, small, padding=1), 2)
+    torch.testing.assert_close(down(maps), expected)
+
+
 @pytest.mark.parametrize("size", [0, 48, 100, 512])
 def test_other_sizes_are_refused(size):
     with pytest.raises(ToonGANError, match="image_size must be 32, 64, 128 or 256"):
         Generator(size)
 
 
-def test_state_loads_without_the_package():
+@pytest.mark.parametrize("smooth", [False, True])
+def test_state_loads_without_the_package(smooth):
     """A G.pth fits the layers written out by hand, as in PyTorch's DCGAN example."""
-    G = init_weights(Generator(32, latent_dim=10, base_channels=4)).eval()
+    G = init_weights(Generator(32, latent_dim=10, base_channels=4, smooth=smooth)).eval()
     layers = nn.Sequential(
         *[nn.ConvTranspose2d(10, 16, 4, 1, 0, bias=False), nn.BatchNorm2d(16), nn.ReLU()],
         *[nn.ConvTranspose2d(16, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()],
@@ -99,8 +129,9 @@ def test_state_loads_without_the_package():
 
 
 @pytest.mark.parametrize("norm", ["batch", "spectral"])
-def test_plain_state_of_d_computes_the_same(norm):
-    D = init_weights(Discriminator(32, 4, norm=norm)).eval()
+@pytest.mark.parametrize("smooth", [False, True])
+def test_plain_state_of_d_computes_the_same(norm, smooth):
+    D = init_weights(Discriminator(32, 4, norm=norm, smooth=smooth)).eval()
     state = plain_state(D)
     assert not [key for key in state if "parametrizations" in key]
     plain = Discriminator(32, 4, norm="batch" if norm == "batch" else "none").eval()
