@@ -11,6 +11,8 @@ import torch
 from toongan.models import Discriminator, Generator, init_weights
 from torch import nn
 
+BATCH_SIZE = 128
+
 
 def pictures(folder: Path, batch_size: int, image_size: int = 64) -> Iterator[torch.Tensor]:
     """Endless batches `(batch_size, 3, H, W)` in [-1, 1] from a folder with one folder of pictures in it."""
@@ -28,12 +30,16 @@ def pictures(folder: Path, batch_size: int, image_size: int = 64) -> Iterator[to
             yield real
 
 
+def nets(device: torch.device, image_size: int = 64, base_channels: int = 64) -> tuple[Generator, Discriminator]:
+    """Both players, as they start."""
+    G = init_weights(Generator(image_size, base_channels=base_channels)).to(device)
+    return G, init_weights(Discriminator(image_size, base_channels=base_channels)).to(device)
+
+
 def train(
-    batches: Iterable[torch.Tensor], device: torch.device, image_size: int = 64, base_channels: int = 64
+    batches: Iterable[torch.Tensor], device: torch.device, G: Generator, D: Discriminator
 ) -> Iterator[dict[str, float]]:
     """Steps of the loop; yields what it logs after each, under the names of `history.csv`."""
-    G = init_weights(Generator(image_size, base_channels=base_channels)).to(device)
-    D = init_weights(Discriminator(image_size, base_channels=base_channels)).to(device)
     adam_g, adam_d = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (G, D))
     criterion = nn.BCEWithLogitsLoss()
     for real in batches:

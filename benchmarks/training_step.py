@@ -60,7 +60,9 @@ def main() -> None:
             Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
         files, images = textbook.pictures(Path(folder), options.batch_size, options.image_size), place(data.images, device)
         sides = {
-            "textbook": textbook.train(files, device, options.image_size, options.base_channels),
+            "textbook": textbook.train(
+                files, device, *textbook.nets(device, options.image_size, options.base_channels)
+            ),
             "classic": ours(options, images, device, precision, recipe="classic"),
             "modern": ours(options, images, device, precision),
         }

@@ -26,7 +26,8 @@ def test_discriminator_wins_in_the_textbook_loop(home):
 
 def textbook_history(images: torch.Tensor, steps: int) -> list[dict]:
     torch.manual_seed(999)  # the one of the tutorial
-    loop = textbook.train(batches(images, 64, torch.Generator().manual_seed(0)), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    loop = textbook.train(batches(images, 64, torch.Generator().manual_seed(0)), cpu, *textbook.nets(cpu))
     return [{"kimg": 0.064, **values} for values in itertools.islice(loop, steps)]
 
 

@@ -53,6 +53,42 @@ def test_data_benchmark_runs():
     assert re.search(r"Reading the packed form is [\d,]+ times as fast", done.stdout)
 
 
+def benchmark(name: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *options], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_ladder_ends_at_the_modern_recipe():
+    from benchmarks import ablation
+    from toongan.training import RECIPES
+
+    ladder = [recipe for recipe, _ in ablation.variants("ladder").values()]
+    assert ladder[0] == RECIPES["classic"] and ladder[-1] == RECIPES["modern"]
+    assert len(set(ladder)) == len(ladder)
+
+
+def test_ablation_keeps_rows_and_does_not_measure_twice(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    benchmark("ablation", "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "128")
+    small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "modern", "latent 32"]
+    assert benchmark("ablation", *small).count("frechet_distance") == 2
+    table = (tmp_path / "ablation.csv").read_text()
+    assert len(table.splitlines()) == 3 and len(list((tmp_path / "ablation").glob("*.webp"))) == 2
+    assert benchmark("ablation", *small) == "" and (tmp_path / "ablation.csv").read_text() == table
+    assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
+
+
+def test_collapse_benchmark_counts(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    small = ["--pictures", "160", "--kimg", "0.64", "--seeds", "0", "--datasets", "avatars"]
+    printed = benchmark("collapse", *small)
+    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
+    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
+
+
 def test_workers_do_not_load_torch():
     """Drawing in worker processes must stay light: the package imports torch only on use."""
     code = "import sys, toongan.sources, toongan.avatars, toongan.cli; print('torch' in sys.modules)"

@@ -18,7 +18,7 @@ from .errors import ToonGANError
 from .paths import atomic_write, display
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-FORMAT = 1
+FORMAT = 2
 DIGEST_LENGTH = 64
 
 

@@ -48,8 +48,9 @@ class Trainer:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels))
-            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm))
+            smooth = self.recipe.smooth
+            G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels, smooth))
+            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm, smooth))
         self.G, self.D = (
             world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D)
         )
@@ -61,9 +62,8 @@ class Trainer:
             device.type == "cuda" and precision != "fp16" and world.size == 1 and not config.deterministic
         )
         self.graph: StepGraph | None = None
-        self.optimizer_g, self.optimizer_d = (
-            torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.adam_options()) for net in (self.G, self.D)
-        )
+        self.optimizer_g = self.adam(self.G, self.recipe.rate_g)
+        self.optimizer_d = self.adam(self.D, self.recipe.rate_d)
         self.chance = torch.Generator().manual_seed(config.seed)
         self.images, self.rows = images, rows
         self.rate_scale = 1.0
@@ -80,14 +80,14 @@ class Trainer:
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
         factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
-        self.set_rate(self.recipe.learning_rate * factor * self.rate_scale)
+        self.set_rates(factor * self.rate_scale)
         latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
         inputs = next(self.stream), self.world.share(latent).to(self.device)
         values = self.graph(*inputs) if self.graph else self.alternate(*inputs)
         if self.graphs and self.graph is None:
             self.record(*inputs)
         if self.average is not None:
-            update_average(self.average, self.G, number)
+            update_average(self.average, self.G, number, self.recipe.half_life)
         return self.world.mean(values)
 
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -114,22 +114,29 @@ class Trainer:
             warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
             self.graphs = False
 
-    def adam_options(self) -> dict:
+    def adam(self, net: torch.nn.Module, rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.adam_options(rate))
+
+    def adam_options(self, rate: float) -> dict:
         """A recorded step reads the rate from a tensor, since it would repeat a number for ever."""
-        rate = self.recipe.learning_rate
         return {
             "lr": torch.tensor(rate, device=self.device) if self.graphs else rate,
             "fused": self.device.type in ("cpu", "cuda"),
             "capturable": self.graphs,
         }
 
-    def set_rate(self, rate: float) -> None:
-        for optimizer in (self.optimizer_g, self.optimizer_d):
+    def optimizers(self) -> tuple[tuple[torch.optim.Adam, float], ...]:
+        """Both, each with its peak learning rate."""
+        return (self.optimizer_g, self.recipe.rate_g), (self.optimizer_d, self.recipe.rate_d)
+
+    def set_rates(self, factor: float) -> None:
+        """Both learning rates, as a fraction of their peaks."""
+        for optimizer, peak in self.optimizers():
             for group in optimizer.param_groups:
                 if isinstance(group["lr"], torch.Tensor):
-                    group["lr"].fill_(rate)
+                    group["lr"].fill_(peak * factor)
                 else:
-                    group["lr"] = rate
+                    group["lr"] = peak * factor
 
     def state(self) -> dict:
         """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
@@ -141,9 +148,9 @@ class Trainer:
         for name in self.parts():
             getattr(self, name).load_state_dict(state[name])
         self.graph = None  # it knows the tensors that were
-        for optimizer in (self.optimizer_g, self.optimizer_d):
+        for optimizer, peak in self.optimizers():
             for group in optimizer.param_groups:  # saved on another device, perhaps
-                group.update(self.adam_options())
+                group.update(self.adam_options(peak))
         self.chance.set_state(state["chance"])
         self.rate_scale = state["rate_scale"]
         self.go_to(step)

@@ -68,24 +68,31 @@ class Recipe:
     Attributes:
         loss: what both players minimise.
         norm: D's norm, `batch` or `spectral`.
-        learning_rate: Adam's peak rate for G and for D.
-        final_rate: fraction of the peak at the end of the run.
+        smooth: whether both nets have smooth kernels (chapter 02).
+        rate_g: Adam's peak learning rate for G.
+        rate_d: the same for D.
+        betas: Adam's, for both.
+        final_rate: fraction of the peak rates at the end of the run.
         warmup: steps until the peak is reached.
         average: whether G.pth is the moving average of the weights.
+        half_life: of that average, as a fraction of the run so far.
     """
 
     loss: type
     norm: str
-    learning_rate: float
-    final_rate: float
-    warmup: int
-    average: bool
-    betas: tuple[float, float] = (0.5, 0.999)
+    smooth: bool
+    rate_g: float
+    rate_d: float
+    betas: tuple[float, float]
+    final_rate: float = 1.0
+    warmup: int = 0
+    average: bool = False
+    half_life: float = 0.05
 
 
 RECIPES = {
-    "classic": Recipe(NonSaturating, "batch", 2e-4, 1.0, 0, False),
-    "modern": Recipe(Relativistic, "spectral", 1e-3, 0.1, 50, True),
+    "classic": Recipe(NonSaturating, "batch", False, 2e-4, 2e-4, (0.5, 0.999)),
+    "modern": Recipe(Relativistic, "spectral", True, 1e-3, 5e-4, (0.0, 0.99), final_rate=0.1, warmup=50, average=True),
 }
 
 # %% ../notebooks/03_training.ipynb #03-30

@@ -1,0 +1,138 @@
+"""How often training collapses: five data sets, four seeds, three loops: `python -m benchmarks.collapse`.
+
+Each run sees as many pictures as its loop reaches in three minutes on two quiet CPU cores, `KIMG`, so it can be repeated
+exactly, and several can run at once. Rows go to `benchmarks/results/collapse.csv`, samples beside it.
+
+A run has collapsed if at its end one of these holds:
+
+- D has won: over the last rows, the real score is more than 0.9 above the fake score and D's loss below 0.2
+  (`toongan.doctor`);
+- G repeats itself: its pictures vary less than 0.35 times as much as the data's (`toongan.doctor`);
+- nothing learned: the pictures are further from held-out ones than a set that is one and the same picture, their mean.
+"""
+
+import argparse
+import shutil
+import time
+from itertools import islice
+
+import numpy as np
+import toongan
+import torch
+from PIL import Image
+from toongan import doctor, hardware
+from toongan.data import batches, tile
+from toongan.holdout import held_out_rows, training_rows
+from toongan.metrics import QuickDistance
+from toongan.runs import load_generator
+from toongan.trainer import draw, seeded
+
+from . import jobs, textbook
+
+TABLE = jobs.RESULTS / "collapse.csv"
+DATASETS = ("avatars", "avatars:adventurer", "avatars:toon-head", "avatars:lorelei", "avatars:big-smile")
+LOOPS = ("modern", "classic", "textbook")
+# Thousand images in three minutes on two quiet cores; the textbook loop has 64 base channels and batches of 128.
+KIMG = {"modern": 140.0, "classic": 140.0, "textbook": 18.7}
+COLUMNS = (
+    "loop", "dataset", "pictures", "seed", "kimg", "collapsed", "why", "loss_d", "real_score", "fake_score", "variety", "distance",
+    "distance_of_mean", "floor", "device", "date",
+)  # fmt: skip
+PICTURES = 512
+LAST = doctor.ROWS
+
+
+def measure(job: dict) -> dict:
+    loop, dataset, pictures, seed, kimg = (job[name] for name in ("loop", "dataset", "pictures", "seed", "kimg"))
+    data = toongan.prepare(toongan.DataConfig(dataset, pictures), progress=False)
+    if loop == "textbook":
+        history, samples = textbook_run(data, seed, kimg)
+    else:
+        history, samples = our_run(loop, dataset, pictures, seed, kimg)
+    held_out, training = (
+        np.asarray(data.images[rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]])
+        for rows in (held_out_rows(len(data)), training_rows(len(data)))
+    )
+    quick = QuickDistance(held_out)
+    mean = np.broadcast_to(training.mean(0).round().astype(np.uint8), training.shape)
+    distance, distance_of_mean = quick.distance(samples), quick.distance(np.array(mean))
+    variety = doctor.variety(doctor.look(samples)) / doctor.variety(doctor.look(training))
+    finding = doctor.diagnose(history, variety) if np.isfinite(history[-1]["loss_d"]) else doctor.NOTHING_MOVES
+    why = finding.name if finding else ""
+    if not why and not distance < distance_of_mean:
+        why = "nothing learned"
+    folder = jobs.RESULTS / "collapse"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{loop}-{dataset.rpartition(':')[2]}-{seed}.webp"
+    Image.fromarray(tile(samples[:16])).save(folder / name, quality=80)
+    last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
+    return {
+        **{name: round(value, 4) for name, value in last.items()},
+        "collapsed": int(bool(why)),
+        "why": why,
+        "variety": round(variety, 3),
+        "distance": round(distance, 1),
+        "distance_of_mean": round(distance_of_mean, 1),
+        "floor": round(quick.distance(training), 1),
+        "device": hardware.describe(torch.device("cpu")).partition(",")[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def our_run(recipe: str, dataset: str, pictures: int, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
+    """History and samples of a run of the engine; its files are deleted."""
+    name = f"collapse-{recipe}-{dataset.rpartition(':')[2]}-{seed}"
+    config = toongan.TrainConfig(
+        run=name, dataset=dataset, count=pictures, seed=seed, kimg=kimg, recipe=recipe, device="cpu", restart=True
+    )
+    run = toongan.train(config, progress=False)
+    columns = run.history()
+    history = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    generator = load_generator(run.generator_path)
+    samples = draw(generator, torch.randn(PICTURES, generator.latent_dim, generator=seeded(seed, "collapse")))
+    for folder in (run.checkpoints, run.generated):
+        shutil.rmtree(folder)
+    return history, samples
+
+
+def textbook_run(data, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
+    """The same of the textbook loop, on the same pictures."""
+    torch.manual_seed(seed)
+    cpu, batch = torch.device("cpu"), textbook.BATCH_SIZE
+    images = torch.from_numpy(np.array(data.images[training_rows(len(data))]))
+    G, D = textbook.nets(cpu)
+    loop = textbook.train(batches(images, batch, torch.Generator().manual_seed(seed)), cpu, G, D)
+    history = [{**row, "kimg": (step + 1) * batch / 1000} for step, row in enumerate(islice(loop, round(1000 * kimg / batch)))]
+    return history, draw(G, torch.randn(PICTURES, 100, generator=seeded(seed, "collapse")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--loops", nargs="*", default=LOOPS, choices=LOOPS)
+    parser.add_argument("--datasets", nargs="*", default=DATASETS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3])
+    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--kimg", type=float, help="thousand images for every loop, instead of three minutes' worth")
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        jobs.answer(options.job, measure)
+        return
+    for dataset in options.datasets:
+        toongan.prepare(toongan.DataConfig(dataset, options.pictures))
+    wanted = [
+        {"loop": loop, "dataset": dataset, "pictures": options.pictures, "seed": seed, "kimg": options.kimg or KIMG[loop]}
+        for loop in options.loops
+        for dataset in options.datasets
+        for seed in options.seeds
+    ]
+    jobs.run_all("benchmarks.collapse", wanted, TABLE, COLUMNS, options.at_once)
+    print("| loop | runs | collapsed |\n|---|---|---|")
+    for loop in LOOPS:
+        rows = [row for row in jobs.rows_of(TABLE) if row["loop"] == loop]
+        print(f"| {loop} | {len(rows)} | {sum(int(row['collapsed']) for row in rows)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Long measurements, a process each, a few at a time; a row is kept as soon as it is there, and not measured again."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of results; none if it is not there."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_all(module: str, jobs: list[dict], table: Path, columns: tuple[str, ...], at_once: int) -> None:
+    """Measure each job with `python -m MODULE --job JSON`, which calls `answer`, and add a row for it to `table`.
+
+    The processes share the cores evenly. Results do not depend on how many run at once, only how soon they are there.
+    """
+    table.parent.mkdir(parents=True, exist_ok=True)
+    done = rows_of(table)
+    if not done:
+        table.write_text(",".join(columns) + "\n", encoding="utf-8")
+    jobs = [job for job in jobs if not any(all(row[key] == str(job[key]) for key in job) for row in done)]
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+
+    def measure(job: dict) -> dict:
+        command = [sys.executable, "-m", module, "--job", json.dumps(job)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+        return {**job, **json.loads(text.splitlines()[-1])}
+
+    with ThreadPoolExecutor(at_once) as pool:
+        for number, future in enumerate(as_completed([pool.submit(measure, job) for job in jobs]), 1):
+            row = future.result()
+            with open(table, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
+            print(f"{number} of {len(jobs)}: {row}", flush=True)
+
+
+def answer(text: str, measure: Callable[[dict], dict]) -> None:
+    """Measure one job, given as JSON, and print what was found as the last line."""
+    print(json.dumps(measure(json.loads(text))), flush=True)
