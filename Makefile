@@ -6,6 +6,7 @@
 # make lab              open the series in JupyterLab
 # make export           write the package from the notebooks
 # make clean-notebooks  drop what an editor leaves in them, execution counts included
+# make badges REPO=owner/name   point the series to its place on GitHub: Colab badges, the address to clone
 # make gpu              tests, benchmarks, then runs of 10 minutes at 64 px and 30 at 128, measured, on a machine with a GPU
 
 MINUTES ?= 5
@@ -18,7 +19,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces test soak bench notebooks lab export clean-notebooks gpu help
+.PHONY: faces test soak bench notebooks lab export clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -50,6 +51,9 @@ export: $(ready_dev)
 
 clean-notebooks: $(ready_dev)
 	$(VENV)/bin/nbdev-clean --fname notebooks
+
+badges:
+	@$(PYTHON) notebooks/badges.py "$(REPO)"
 
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"

@@ -5,7 +5,7 @@ Modules:
 - `toongan.avatars`: Cartoon faces drawn on this machine: DiceBear composes them, resvg turns them into pixels.
 - `toongan.checkpoints`: Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
 - `toongan.config`: Settings of the four jobs: get data, train, generate, evaluate.
-- `toongan.distributed`: One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan train ...`, on torch.distributed.
+- `toongan.distributed`: One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan -- train ...`, on torch.distributed.
 - `toongan.features`: Features of pictures: MobileNetV2 with its ImageNet weights, which come with this package.
 - `toongan.kaggle_sets`: Data sets on Kaggle, through Kaggle's own client.
 - `toongan.mirror`: A second copy of each checkpoint, made in the background: training never waits for it, nor stops for it.

@@ -1,4 +1,4 @@
-"""One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan train ...`, on torch.distributed.
+"""One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan -- train ...`, on torch.distributed.
 
 Every rank computes its share of each batch, the gradients are averaged, and all make the same step. So the batch size is
 that of all ranks together, and how many there are changes what is computed by no more than rounding (and, on the CPU, by

@@ -16,6 +16,10 @@ class ToonGANError(Exception):
     def __str__(self) -> str:
         return f"{self.option} {self.message}" if self.option else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the sentence alone."""
+        return [f"error: {self}"]
+
     def for_command_line(self) -> str:
         if self.option is None:
             return self.message
