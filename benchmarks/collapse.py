@@ -102,7 +102,9 @@ def textbook_run(data, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
     images = torch.from_numpy(np.array(data.images[training_rows(len(data))]))
     G, D = textbook.nets(cpu)
     loop = textbook.train(batches(images, batch, torch.Generator().manual_seed(seed)), cpu, G, D)
-    history = [{**row, "kimg": (step + 1) * batch / 1000} for step, row in enumerate(islice(loop, round(1000 * kimg / batch)))]
+    history = [
+        {**row, "kimg": (step + 1) * batch / 1000} for step, row in enumerate(islice(loop, round(1000 * kimg / batch)))
+    ]
     return history, draw(G, torch.randn(PICTURES, 100, generator=seeded(seed, "collapse")))
 
 
@@ -122,7 +124,13 @@ def main() -> None:
     for dataset in options.datasets:
         toongan.prepare(toongan.DataConfig(dataset, options.pictures))
     wanted = [
-        {"loop": loop, "dataset": dataset, "pictures": options.pictures, "seed": seed, "kimg": options.kimg or KIMG[loop]}
+        {
+            "loop": loop,
+            "dataset": dataset,
+            "pictures": options.pictures,
+            "seed": seed,
+            "kimg": options.kimg or KIMG[loop],
+        }
         for loop in options.loops
         for dataset in options.datasets
         for seed in options.seeds

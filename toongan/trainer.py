@@ -48,9 +48,7 @@ class Trainer:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            smooth = self.recipe.smooth
-            G = init_weights(Generator(config.image_size, config.latent_dim, self.base_channels, smooth))
-            D = init_weights(Discriminator(config.image_size, self.base_channels, self.recipe.norm, smooth))
+            G, D = map(init_weights, self.make_nets())
         self.G, self.D = (
             world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D)
         )
@@ -69,6 +67,12 @@ class Trainer:
         self.rate_scale = 1.0
         self.stream = None
         self.go_to(0)
+
+    def make_nets(self) -> tuple[Generator, Discriminator]:
+        """Both players, not yet initialised."""
+        config, recipe = self.config, self.recipe
+        G = Generator(config.image_size, config.latent_dim, self.base_channels, recipe.smooth)
+        return G, Discriminator(config.image_size, self.base_channels, recipe.norm, recipe.smooth)
 
     def go_to(self, step: int) -> None:
         """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
