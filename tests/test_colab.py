@@ -1,0 +1,103 @@
+"""Google Colab, with a stand-in for its module: Drive, downloads, a machine that is taken away in the middle."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import toongan
+from conftest import NOTEBOOKS, TINY
+from toongan import colab, engine
+
+
+class Colab:
+    """What a chapter may ask of Colab, and what was asked."""
+
+    def __init__(self, allowed: bool = True):
+        self.allowed, self.mounted, self.downloaded = allowed, [], []
+
+    def install(self, monkeypatch) -> "Colab":
+        package = types.ModuleType("google.colab")
+        package.drive = types.SimpleNamespace(mount=self.mount)
+        package.files = types.SimpleNamespace(download=self.downloaded.append)
+        monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+        monkeypatch.setitem(sys.modules, "google.colab", package)
+        return self
+
+    def mount(self, place: str) -> None:
+        if not self.allowed:
+            raise ValueError("mount failed")
+        self.mounted.append(place)
+
+
+@pytest.fixture
+def drive(monkeypatch, tmp_path) -> Path:
+    folder = tmp_path / "drive" / "projects" / "cartoons"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TOONGAN_DRIVE", str(folder))
+    return folder
+
+
+def quickstart(**parameters) -> dict:
+    """Run all of chapter 00 in this process; gives its names."""
+    import json
+
+    names = {"__name__": "__main__"}
+    for cell in json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            if "parameters" in cell["metadata"].get("tags", []):
+                names.update(parameters)
+    return names
+
+
+SMALL = {"COUNT": 128, "IMAGE_SIZE": 32, "MINUTES": 0.02}
+
+
+def test_default_path_asks_colab_for_nothing(home, monkeypatch):
+    stand_in = Colab().install(monkeypatch)
+    quickstart(**SMALL)
+    assert stand_in.mounted == stand_in.downloaded == []
+
+
+def test_disconnected_in_the_middle(home, drive, monkeypatch, tmp_path, capsys):
+    """The machine is taken away; on a fresh one, Run all goes on from Drive and ends with the same bytes."""
+    stand_in = Colab().install(monkeypatch)
+    settings = {**TINY, "kimg": 0.64, "run": "colab"}
+    whole = toongan.train(toongan.TrainConfig(**{**settings, "run": "whole"}), progress=False).info()["sha256"]
+
+    steps, whole_step = [], engine.Trainer.step
+
+    def taken_away(self, number, total):
+        steps.append(number)
+        if number == 21:
+            raise SystemExit
+        return whole_step(self, number, total)
+
+    monkeypatch.setattr(engine.Trainer, "step", taken_away)
+    with pytest.raises(SystemExit):
+        toongan.train(toongan.TrainConfig(**settings, save_seconds=0, mirror=colab.mirror_in_drive()), progress=False)
+    assert stand_in.mounted == ["/content/drive"] and list((drive / "checkpoints" / "colab").iterdir())
+
+    monkeypatch.setattr(engine.Trainer, "step", whole_step)
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh machine"))
+    run = toongan.train(toongan.TrainConfig(**settings, mirror=colab.mirror_in_drive()), progress=True)
+    assert "in the mirror" in capsys.readouterr().out
+    assert run.info()["sha256"] == whole
+
+
+def test_run_all_in_colab_mirrors_and_downloads(home, drive, monkeypatch):
+    stand_in = Colab().install(monkeypatch)
+    quickstart(**SMALL, DRIVE=True, DOWNLOAD=True)
+    assert stand_in.mounted == ["/content/drive"]
+    assert [Path(path).name for path in stand_in.downloaded] == ["G.pth", "D.pth"]
+    assert list((drive / "checkpoints" / "quickstart").iterdir())
+
+
+def test_drive_refused_or_not_in_colab(home, drive, monkeypatch):
+    with pytest.raises(toongan.ToonGANError, match="DRIVE is for Google Colab; set it to False"):
+        quickstart(**SMALL, DRIVE=True)
+    Colab(allowed=False).install(monkeypatch)
+    with pytest.raises(toongan.ToonGANError, match="DRIVE could not be mounted .*allow it, or set DRIVE to False"):
+        quickstart(**SMALL, DRIVE=True)
+    assert not (home / "checkpoints").exists()
