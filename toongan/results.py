@@ -111,7 +111,7 @@ def save_film(frames: np.ndarray, path: Path, seconds: float = 6.0) -> None:
     """Frames, uint8 `(N, H, W, 3)`, as an endless film; the ending of `path` decides: .gif or .webp."""
     pictures = [Image.fromarray(frame) for frame in frames]
     if path.suffix == ".gif":
-        pictures = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures]
+        pictures = [picture.quantize(64, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as part:
         pictures[0].save(
             part, path.suffix[1:], save_all=True, append_images=pictures[1:], duration=round(1000 * seconds / len(pictures)), loop=0
