@@ -46,6 +46,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'toongan.models.Generator.__init__': ('dcgan.html#generator.__init__', 'toongan/models.py'),
                                 'toongan.models.Generator.forward': ('dcgan.html#generator.forward', 'toongan/models.py'),
                                 'toongan.models.SmoothKernel': ('dcgan.html#smoothkernel', 'toongan/models.py'),
+                                'toongan.models.SmoothKernel.__init__': ('dcgan.html#smoothkernel.__init__', 'toongan/models.py'),
                                 'toongan.models.SmoothKernel.forward': ('dcgan.html#smoothkernel.forward', 'toongan/models.py'),
                                 'toongan.models.SmoothKernel.right_inverse': ('dcgan.html#smoothkernel.right_inverse', 'toongan/models.py'),
                                 'toongan.models.channel_widths': ('dcgan.html#channel_widths', 'toongan/models.py'),

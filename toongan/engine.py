@@ -104,6 +104,7 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     """
     device = distributed.local_device(hardware.choose_device(config.device))
     hardware.be_deterministic(device, config.deterministic)
+    hardware.keep_memory()
     datasets.find(config.dataset)
     run = Run.named(config.run)
     with distributed.join(device) as world:

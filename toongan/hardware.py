@@ -1,5 +1,6 @@
 """Which device to train on, and in which precision."""
 
+import ctypes
 import os
 import platform
 from contextlib import nullcontext
@@ -58,6 +59,14 @@ def be_deterministic(device: torch.device, wanted: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = not wanted
+
+
+def keep_memory() -> None:
+    """Have glibc keep what a step frees for the next one: handed back to Linux, it would come back page by page, zeroed anew."""
+    if platform.libc_ver()[0] == "glibc":
+        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # as in malloc.h
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(mmap_threshold, 2**25)
 
 
 def describe(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import cached
 
 # %% ../notebooks/03_training.ipynb #03-06
 def bce(logits: torch.Tensor, target: float) -> torch.Tensor:
@@ -120,7 +121,7 @@ def train_step(
     scaler = scaler or torch.amp.GradScaler(real.device.type, enabled=False)
 
     # (1) Update D.
-    with autocast:
+    with autocast, cached():
         fake = G(latent)
         real_logits, fake_logits = D(real).float(), D(fake.detach()).float()
     loss_d = loss.discriminator(real_logits, fake_logits)
