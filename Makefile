@@ -3,6 +3,7 @@
 # make soak             the tests that take too long for every change
 # make bench            every benchmark but the ablation, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
+# make book             the series as a site to read, in build/book
 # make lab              open the series in JupyterLab
 # make export           write the package from the notebooks
 # make clean-notebooks  drop what an editor leaves in them, execution counts included
@@ -11,6 +12,7 @@
 
 MINUTES ?= 5
 VENV ?= .venv
+BOOK ?= build/book
 # The first of these that is Python 3.11 or newer.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -19,7 +21,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces test soak bench notebooks lab export clean-notebooks badges gpu help
+.PHONY: faces test soak bench notebooks book lab export clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -42,6 +44,10 @@ bench: $(ready)
 
 notebooks: $(ready_dev)
 	$(python) notebooks/execute.py
+
+book: $(ready_dev)
+	$(python) -m sphinx --quiet --fail-on-warning -b html -c book --doctree-dir $(BOOK)/.doctrees . $(BOOK)
+	@echo "Open $(BOOK)/README.html"
 
 lab: $(ready)
 	$(VENV)/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb

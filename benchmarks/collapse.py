@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from toongan import doctor, hardware
 from toongan.data import batches, tile
-from toongan.holdout import held_out_rows, training_rows
+from toongan.holdout import evenly, held_out_rows, training_rows
 from toongan.metrics import QuickDistance
 from toongan.runs import load_generator
 from toongan.trainer import draw, seeded
@@ -50,7 +50,7 @@ def measure(job: dict) -> dict:
     else:
         history, samples = our_run(loop, dataset, pictures, seed, kimg)
     held_out, training = (
-        np.asarray(data.images[rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).astype(int)]])
+        np.asarray(data.images[evenly(rows, PICTURES)])
         for rows in (held_out_rows(len(data)), training_rows(len(data)))
     )
     quick = QuickDistance(held_out)

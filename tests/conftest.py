@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from browser import chromium  # noqa: F401  a fixture
 
 matplotlib.use("Agg")
 

@@ -23,7 +23,7 @@ from .data import tile
 from .distributed import World
 from .errors import ToonGANError
 from .feeding import place
-from .holdout import held_out_rows, training_rows
+from .holdout import evenly, held_out_rows, training_rows
 from .paths import atomic_write, display, writable_folder
 from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
 from .runs import HISTORY_COLUMNS, Run, find_run, load_generator, save_state
@@ -274,8 +274,7 @@ class Session:
             self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
 
     def some_data(self) -> np.ndarray:
-        rows = np.linspace(0, len(self.data) - 1, min(VARIETY_PICTURES, len(self.data))).astype(int)
-        return np.asarray(self.data.images[rows])
+        return np.asarray(self.data.images[evenly(np.arange(len(self.data)), VARIETY_PICTURES)])
 
     def set_aside(self, config: TrainConfig) -> None:
         previous = self.run.set_aside()
@@ -459,7 +458,7 @@ class Session:
             from .metrics import QuickDistance  # its libraries take a while to load
 
             held_out, training = (
-                np.asarray(self.data.images[rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]])
+                np.asarray(self.data.images[evenly(rows, JUDGED)])
                 for rows in (held_out_rows(len(self.data)), training_rows(len(self.data)))
             )
             self.quality = QuickDistance(held_out, self.device, JUDGED_SIDE)

@@ -16,7 +16,7 @@ from torch_fidelity import calculate_metrics
 from . import datasets, features, hardware, metrics
 from .config import DataConfig, EvaluateConfig
 from .errors import ToonGANError
-from .holdout import held_out_rows, training_rows
+from .holdout import evenly, held_out_rows, training_rows
 from .packed import PackedDataset
 from .paths import atomic_write, checkpoint_folder, display, writable_folder
 from .runs import Run, find_run, load_generator
@@ -100,7 +100,7 @@ class Evaluation:
         self.data = self.open_data(generator.image_size)
         rows, self.training = held_out_rows(len(self.data)), training_rows(len(self.data))
         count = min(config.count, len(rows), len(self.training))
-        self.rows, self.floor_rows = spread(rows, count), spread(self.training, count)
+        self.rows, self.floor_rows = evenly(rows, count), evenly(self.training, count)
         self.held_out, self.floor = (np.array(self.data.images[each]) for each in (self.rows, self.floor_rows))
         latent = torch.randn(count, generator.latent_dim, generator=seeded(config.seed, "evaluate"))
         self.generated = draw(generator.to(self.device), latent)
@@ -241,11 +241,6 @@ class Pictures(Dataset):
 
     def __getitem__(self, row: int) -> torch.Tensor:
         return self.pictures[row]
-
-
-def spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """`count` of some rows, evenly."""
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
 
 
 def spread_of(rows: np.ndarray) -> float:

@@ -31,3 +31,8 @@ def training_rows(count: int) -> np.ndarray:
     mine = np.ones(count, bool)
     mine[held_out_rows(count)] = False
     return np.flatnonzero(mine).astype(np.int64, copy=False)
+
+
+def evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of `rows`, from the first to the last, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]

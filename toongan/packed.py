@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ToonGANError
+from .holdout import evenly
 
 FORMAT = 2
 NOT_LABELS = ("source", "sha256")
@@ -104,7 +105,7 @@ def open_packed(folder: Path, count: int | None = None, spread: bool = False) ->
         raise ToonGANError(
             f"is {count:,}, but {folder} holds {len(images):,} pictures; ask for at most that many.", "count"
         )
-    rows = np.linspace(0, len(images) - 1, count).round().astype(int) if spread else None
+    rows = evenly(np.arange(len(images)), count) if spread else None
     images = images[:count] if rows is None else images[rows]
     return PackedDataset(folder, images, meta, fingerprint_of(images), rows)
 

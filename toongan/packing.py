@@ -30,6 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .errors import ToonGANError
+from .holdout import evenly
 from .packed import FORMAT, NOT_LABELS
 from .paths import display, writable_folder
 from .data import tile
@@ -327,8 +328,7 @@ class Part:
     def write_preview(self) -> None:
         """Pictures from all over the set, as they will be trained on, in one sheet."""
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        rows = np.linspace(0, self.count - 1, min(PREVIEW, self.count)).astype(int)
-        Image.fromarray(tile(images[rows])).save(self.folder / "preview.png")
+        Image.fromarray(tile(images[evenly(np.arange(self.count), PREVIEW)])).save(self.folder / "preview.png")
 
     def write_index(self) -> None:
         columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]

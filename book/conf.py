@@ -1,0 +1,37 @@
+"""The series as a site: `make book`. The README is its first page, and the chapters show the outputs they are committed with."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+project = "ToonGAN"
+author = "The ToonGAN authors"
+root_doc = "README"
+include_patterns = ["README.md", "ATTRIBUTION.md", "benchmarks/README.md", "notebooks/*.ipynb"]
+exclude_patterns = [".venv", "build", "data", "checkpoints", "tests"]
+extensions = ["myst_nb"]
+nb_execution_mode = "off"
+myst_enable_extensions = ["html_image"]
+myst_heading_anchors = 2
+html_theme = "sphinx_book_theme"
+html_title = "ToonGAN"
+html_theme_options = {
+    "home_page_in_toc": True,
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "navbar_persistent": [],
+    "toc_title": "On this page",
+}
+html_show_copyright = html_show_sourcelink = False
+
+
+def add_contents(app, name: str, source: list[str]) -> None:
+    """Sphinx wants the list of pages in the first page; GitHub, which shows the same file, does not."""
+    if name == root_doc:
+        pages = "\n".join(f"notebooks/{chapter}" for chapter in CHAPTERS) + "\nbenchmarks/README\nATTRIBUTION"
+        source[0] += f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+
+
+def setup(app) -> None:
+    app.connect("source-read", add_contents)
