@@ -1,7 +1,7 @@
 """What each part of the modern recipe is worth, at equal wall-clock: `python -m benchmarks.ablation`.
 
-Two series: `ladder` goes from the classic recipe to the modern one, a change at a time; `change` makes one change to the
-modern recipe. Every variant trains anew with three seeds and is measured on 2,500 samples against as many held-out pictures.
+The ladder goes from the classic recipe to the modern one, a change at a time; the other variants make one change to the
+modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out pictures.
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
 (`--costs`), and a variant that costs twice as much sees half as many pictures. So every run can be repeated exactly, and
@@ -9,6 +9,7 @@ several can run at once. Results go to `benchmarks/results/ablation.csv`, sample
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import os
@@ -16,78 +17,162 @@ import shutil
 import statistics
 import time
 
-import numpy as np
 import toongan
 import torch
 from PIL import Image
-from toongan import features, hardware, metrics, training
+from toongan import engine, features, hardware, metrics, training
 from toongan.data import tile
 from toongan.feeding import place
-from toongan.holdout import held_out_rows, training_rows
+from toongan.holdout import evenly, held_out_rows, training_rows
 from toongan.runs import load_generator
+from toongan.models import Discriminator, Generator
 from toongan.trainer import Trainer, draw, seeded
 from toongan.training import NonSaturating, Relativistic
+from toongan.variants import Hinge, augment, gradient_penalty
 
 from . import jobs
 
 TABLE = jobs.RESULTS / "ablation.csv"
 COSTS = jobs.RESULTS / "ablation-costs.csv"
 COLUMNS = (
-    "series", "variant", "pictures", "seed", "kimg", "frechet_distance", "floor", "precision", "recall", "device", "date"
+    "variant", "pictures", "seed", "kimg", "frechet_distance", "floor", "precision", "recall", "device", "date"
 )  # fmt: skip
-KIMG = 100.0
+KIMG = 60.0
 
-# Name to changes of the recipe (chapter 03) and of the run's settings. A step of the ladder keeps those before it.
-LADDER: dict[str, tuple[dict, dict]] = {
-    "classic": ({}, {}),
-    "relativistic loss": ({"loss": Relativistic}, {}),
-    "spectral norm in D": ({"norm": "spectral"}, {}),
-    "Adam betas 0, 0.99": ({"betas": (0.0, 0.99)}, {}),
-    "rates 1e-3, 5e-4": ({"rate_g": 1e-3, "rate_d": 5e-4}, {}),
-    "smooth kernels": ({"smooth": True}, {}),
-    "warm-up and cosine": ({"final_rate": 0.1, "warmup": 50}, {}),
-    "average of weights": ({"average": True}, {}),  # and that is the modern recipe
+
+class Penalised(Trainer):
+    """R1 and R2 every fourth step, with four times the weight."""
+
+    weight, every, steps = 0.1, 4, 0
+
+    def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        if self.steps % self.every == 0:
+            with torch.no_grad():
+                fake = self.G(latent)
+            loss = self.weight / 2 * self.every * (gradient_penalty(self.D, real) + gradient_penalty(self.D, fake))
+            self.optimizer_d.zero_grad()
+            loss.backward()
+            self.optimizer_d.step()
+        self.steps += 1
+        return super().alternate(real, latent)
+
+
+class Flipped(Trainer):
+    """Every second real picture is mirrored."""
+
+    def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        mirrored = torch.rand(len(real), 1, 1, 1, generator=self.chance) < 0.5
+        return super().alternate(torch.where(mirrored, real.flip(3), real), latent)
+
+
+class Augmenting(Discriminator):
+    """A D that sees every picture changed."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return super().forward(augment(pictures))
+
+
+class Augmented(Trainer):
+    def make_nets(self) -> tuple[Generator, Discriminator]:
+        G, D = super().make_nets()
+        D.__class__ = Augmenting
+        return G, D
+
+
+class Widths(Trainer):
+    """G and D of different widths."""
+
+    g = d = 16
+
+    def make_nets(self) -> tuple[Generator, Discriminator]:
+        config, recipe = self.config, self.recipe
+        G = Generator(config.image_size, config.latent_dim, self.g, recipe.smooth)
+        return G, Discriminator(config.image_size, self.d, recipe.norm, recipe.smooth)
+
+
+class WideG(Widths):
+    g = 24
+
+
+class WideD(Widths):
+    d = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What differs: fields of the recipe (chapter 03), settings of the run, the trainer."""
+
+    recipe: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+    trainer: type[Trainer] = Trainer
+
+
+# A rung of the ladder keeps those before it, and the last is the modern recipe.
+LADDER = {
+    "classic": Variant(),
+    "smooth kernels": Variant({"smooth": True}),
+    "relativistic loss": Variant({"loss": Relativistic}),
+    "spectral norm in D": Variant({"norm": "spectral"}),
+    "Adam betas 0, 0.99": Variant({"betas": (0.0, 0.99)}),
+    "rates 1e-3, 5e-4": Variant({"rate_g": 1e-3, "rate_d": 5e-4}),
+    "warm-up and cosine": Variant({"final_rate": 0.1, "warmup": 50}),
+    "modern": Variant({"average": True}),
 }
-CHANGE: dict[str, tuple[dict, dict]] = {
-    "modern": ({}, {}),
-    "binary cross-entropy": ({"loss": NonSaturating}, {}),
-    "batch norm in D": ({"norm": "batch"}, {}),
-    "free kernels": ({"smooth": False}, {}),
-    "Adam betas 0.5, 0.999": ({"betas": (0.5, 0.999)}, {}),
-    "rates 2e-4, 2e-4": ({"rate_g": 2e-4, "rate_d": 2e-4}, {}),
-    "rates 1e-3, 1e-3": ({"rate_g": 1e-3, "rate_d": 1e-3}, {}),
-    "rates 2e-3, 1e-3": ({"rate_g": 2e-3, "rate_d": 1e-3}, {}),
-    "no cosine": ({"final_rate": 1.0}, {}),
-    "batch 32": ({}, {"batch_size": 32}),
-    "batch 128": ({}, {"batch_size": 128}),
-    "latent 32": ({}, {"latent_dim": 32}),
+CHANGES = {
+    "free kernels": Variant({"smooth": False}),
+    "binary cross-entropy": Variant({"loss": NonSaturating}),
+    "hinge loss": Variant({"loss": Hinge}),
+    "batch norm in D": Variant({"norm": "batch"}),
+    "no norm in D, R1 and R2": Variant({"norm": "none"}, trainer=Penalised),
+    "R1 and R2 as well": Variant(trainer=Penalised),
+    "Adam betas 0.5, 0.999": Variant({"betas": (0.5, 0.999)}),
+    "rates 2e-4, 2e-4": Variant({"rate_g": 2e-4, "rate_d": 2e-4}),
+    "rates 1e-3, 1e-3": Variant({"rate_g": 1e-3, "rate_d": 1e-3}),
+    "rates 2e-3, 1e-3": Variant({"rate_g": 2e-3, "rate_d": 1e-3}),
+    "no cosine": Variant({"final_rate": 1.0}),
+    "half-life a fifth of the run": Variant({"half_life": 0.2}),
+    "batch 32": Variant(settings={"batch_size": 32}),
+    "batch 128": Variant(settings={"batch_size": 128}),
+    "latent 32": Variant(settings={"latent_dim": 32}),
+    "G half as wide again": Variant(trainer=WideG),
+    "D half as wide again": Variant(trainer=WideD),
+    "flips": Variant(trainer=Flipped),
+    "DiffAugment": Variant(trainer=Augmented),
 }
 
 
-def variants(series: str) -> dict[str, tuple[training.Recipe, dict]]:
-    """Name to recipe and settings."""
-    if series == "change":
-        return {
-            name: (dataclasses.replace(training.RECIPES["modern"], **recipe), settings)
-            for name, (recipe, settings) in CHANGE.items()
-        }
+def variants() -> dict[str, Variant]:
+    """Name to variant, each with its whole recipe."""
     found, recipe = {}, training.RECIPES["classic"]
-    for name, (changes, settings) in LADDER.items():
-        recipe = dataclasses.replace(recipe, **changes)
-        found[name] = recipe, settings
+    for name, variant in LADDER.items():
+        recipe = dataclasses.replace(recipe, **variant.recipe)
+        found[name] = dataclasses.replace(variant, recipe=recipe)
+    assert recipe == training.RECIPES["modern"], "the ladder ends elsewhere"
+    for name, variant in CHANGES.items():
+        found[name] = dataclasses.replace(variant, recipe=dataclasses.replace(recipe, **variant.recipe))
     return found
+
+
+@contextlib.contextmanager
+def in_place_of_modern(variant: Variant):
+    """While it lasts, the modern recipe is the variant's, and runs are made by its trainer."""
+    before = training.RECIPES["modern"], engine.Trainer
+    training.RECIPES["modern"], engine.Trainer = variant.recipe, variant.trainer
+    try:
+        yield
+    finally:
+        training.RECIPES["modern"], engine.Trainer = before
 
 
 def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
     """Time a step of each variant against one of the modern recipe, in turn, and write the costs of a picture."""
+    hardware.keep_memory()
     images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
     sides = {}
-    for series in ("ladder", "change"):
-        for name, (recipe, settings) in variants(series).items():
-            training.RECIPES["modern"], kept = recipe, training.RECIPES["modern"]
-            config = toongan.TrainConfig(device="cpu", **settings)
-            sides[series, name] = Trainer(config, images, torch.device("cpu"), "fp32"), config.batch_size
-            training.RECIPES["modern"] = kept
+    for name, variant in variants().items():
+        config = toongan.TrainConfig(device="cpu", **variant.settings)
+        with in_place_of_modern(variant):
+            sides[name] = variant.trainer(config, images, torch.device("cpu"), "fp32"), config.batch_size
     times = {side: [] for side in sides}
     for _ in range(rounds):
         for side, (trainer, batch) in sides.items():
@@ -96,39 +181,41 @@ def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
                 trainer.step(steps, 10_000)
                 steps += 1
             times[side].append((time.perf_counter() - start) / steps / batch)
-    reference = times["change", "modern"]
+    reference = times["modern"]
     jobs.RESULTS.mkdir(parents=True, exist_ok=True)
     with open(COSTS, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("series", "variant", "cost"))
-        for (series, name), values in times.items():
+        writer.writerow(("variant", "cost"))
+        for name, values in times.items():
             cost = statistics.median(mine / theirs for mine, theirs in zip(values, reference, strict=True))
-            writer.writerow((series, name, f"{cost:.3f}"))
-            print(f"{series:8} {name:28} {cost:.2f}", flush=True)
+            writer.writerow((name, f"{cost:.3f}"))
+            print(f"{name:28} {cost:.2f}", flush=True)
 
 
 def measure(job: dict) -> dict:
-    """Train a variant and measure it. Runs in a process of its own: it changes the recipe for all of it."""
-    recipe, settings = variants(job["series"])[job["variant"]]
-    training.RECIPES["modern"] = recipe
-    name = f"ablation-{job['series']}-{job['variant']}-{job['seed']}"
+    """Train a variant and measure it."""
+    variant = variants()[job["variant"]]
+    name = f"ablation-{job['variant']}-{job['seed']}"
     name = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
     config = toongan.TrainConfig(
-        run=name, restart=True, count=job["pictures"], seed=job["seed"], kimg=job["kimg"], device="cpu", **settings
-    )
-    run = toongan.train(config, progress=False)
+        run=name, restart=True, count=job["pictures"], seed=job["seed"], kimg=job["kimg"], device="cpu",
+        **variant.settings,
+    )  # fmt: skip
+    with in_place_of_modern(variant):
+        torch.manual_seed(job["seed"])  # what some variants change pictures with
+        run = toongan.train(config, progress=False)
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
     rows, others = held_out_rows(len(data)), training_rows(len(data))
     real = features.data_features(data, rows)
-    floor = features.data_features(data, others[np.linspace(0, len(others) - 1, len(rows)).round().astype(int)])
+    floor = features.data_features(data, evenly(others, len(rows)))
     generator = load_generator(run.generator_path)
     samples = draw(generator, torch.randn(len(rows), generator.latent_dim, generator=seeded(0, "evaluate")))
     found = metrics.distances(features.features_of(samples), real)
     folder = jobs.RESULTS / "ablation"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(samples[:16])).save(folder / f"{name.removeprefix('ablation-')}.webp", quality=80)
-    for place_of_files in (run.checkpoints, run.generated):
-        shutil.rmtree(place_of_files)
+    for made in (run.checkpoints, run.generated):
+        shutil.rmtree(made)
     return {
         "frechet_distance": round(found["frechet_distance"], 2),
         "floor": round(metrics.distances(floor, real)["frechet_distance"], 2),
@@ -141,7 +228,6 @@ def measure(job: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--series", nargs="*", default=["ladder", "change"], choices=["ladder", "change"])
     parser.add_argument("--variants", nargs="*", help="only these")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=KIMG, help="thousand images for the modern recipe")
@@ -157,21 +243,19 @@ def main() -> None:
     elif options.costs:
         measure_costs(options.rounds, options.seconds, options.pictures)
     else:
-        costs = {(row["series"], row["variant"]): float(row["cost"]) for row in jobs.rows_of(COSTS)}
+        costs = {row["variant"]: float(row["cost"]) for row in jobs.rows_of(COSTS)}
         if not costs:
             parser.error(f"{os.path.relpath(COSTS)} is not there; run python -m benchmarks.ablation --costs first.")
         toongan.prepare(toongan.DataConfig(count=options.pictures))
         wanted = [
             {
-                "series": series,
                 "variant": name,
                 "pictures": options.pictures,
                 "seed": seed,
-                "kimg": round(options.kimg / costs[series, name], 1),
+                "kimg": round(options.kimg / costs[name], 1),
             }
             for seed in options.seeds
-            for series in options.series
-            for name in variants(series)
+            for name in variants()
             if options.variants is None or name in options.variants
         ]
         jobs.run_all("benchmarks.ablation", wanted, TABLE, COLUMNS, options.at_once)

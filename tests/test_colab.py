@@ -1,12 +1,16 @@
 """Google Colab, with a stand-in for its module: Drive, downloads, a machine that is taken away in the middle."""
 
+import json
+import re
+import subprocess
 import sys
 import types
+import venv
 from pathlib import Path
 
 import pytest
 import toongan
-from conftest import NOTEBOOKS, TINY
+from conftest import NOTEBOOKS, REPOSITORY, TINY
 from toongan import colab, engine
 
 
@@ -40,8 +44,6 @@ def drive(monkeypatch, tmp_path) -> Path:
 
 def quickstart(**parameters) -> dict:
     """Run all of chapter 00 in this process; gives its names."""
-    import json
-
     names = {"__name__": "__main__"}
     for cell in json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
@@ -101,3 +103,23 @@ def test_drive_refused_or_not_in_colab(home, drive, monkeypatch):
     with pytest.raises(toongan.ToonGANError, match="DRIVE could not be mounted .*allow it, or set DRIVE to False"):
         quickstart(**SMALL, DRIVE=True)
     assert not (home / "checkpoints").exists()
+
+
+def test_requirements_replace_nothing_that_colab_has(tmp_path):
+    """A dry run of pip in an environment that looks like Colab's."""
+    listed = (Path(__file__).parent / "colab-packages.txt").read_text(encoding="utf-8")
+    there = dict(re.findall(r"^([\w-]+)==(\S+)$", listed, re.M))
+    assert {"torch", "torchvision", "numpy", "pillow"} <= there.keys()
+    venv.create(tmp_path / "colab")
+    packages = next((tmp_path / "colab").glob("lib/python*/site-packages"))
+    for name, version in there.items():
+        stand_in = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        stand_in.mkdir()
+        (stand_in / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    report = tmp_path / "report.json"
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "colab" / "bin" / "python")]
+    options = ["install", "--dry-run", "--report", str(report), "-r", str(REPOSITORY / "requirements.txt")]
+    done = subprocess.run([*pip, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    new = {item["metadata"]["name"].lower().replace("_", "-") for item in json.loads(report.read_text())["install"]}
+    assert "dicebear-core" in new and not new & there.keys()

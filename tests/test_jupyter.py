@@ -4,7 +4,6 @@ import re
 
 import nbformat
 from browser import jupyter_lab
-from conftest import REPOSITORY
 from test_notebooks import SMALL, a_copy
 
 CHAPTER = "00_quickstart.ipynb"

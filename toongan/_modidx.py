@@ -78,4 +78,9 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'toongan.training.bce': ('training.html#bce', 'toongan/training.py'),
                                   'toongan.training.rate_factor': ('training.html#rate_factor', 'toongan/training.py'),
                                   'toongan.training.train_step': ('training.html#train_step', 'toongan/training.py'),
-                                  'toongan.training.update_average': ('training.html#update_average', 'toongan/training.py')}}}
+                                  'toongan.training.update_average': ('training.html#update_average', 'toongan/training.py')},
+            'toongan.variants': { 'toongan.variants.Hinge': ('better_faces.html#hinge', 'toongan/variants.py'),
+                                  'toongan.variants.Hinge.discriminator': ('better_faces.html#hinge.discriminator', 'toongan/variants.py'),
+                                  'toongan.variants.Hinge.generator': ('better_faces.html#hinge.generator', 'toongan/variants.py'),
+                                  'toongan.variants.augment': ('better_faces.html#augment', 'toongan/variants.py'),
+                                  'toongan.variants.gradient_penalty': ('better_faces.html#gradient_penalty', 'toongan/variants.py')}}}

@@ -16,6 +16,16 @@ from .errors import ToonGANError
 
 IMAGE_SIZES = (32, 64, 128, 256)
 MAX_PICTURES = 1_000_000
+# From and to, of whole numbers that settings of runs and parameters of chapters share.
+RANGES = {
+    "base_channels": (4, 512),
+    "batch_size": (2, 65536),
+    "count": (64, MAX_PICTURES),
+    "faces": (8, 10_000),
+    "latent_dim": (1, 4096),
+    "seed": (0, 2**63 - 1),
+    "steps": (1, 1_000_000),
+}
 
 Recipe = Literal["modern", "classic"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -68,14 +78,13 @@ class TrainConfig:
         if self.minutes is not None and self.kimg is not None:
             raise ToonGANError("and kimg both set the length of training; give one of them.", "minutes")
         for option in ("minutes", "kimg"):
-            value = getattr(self, option)
-            if value is not None and not (0 < value < math.inf):
-                raise ToonGANError(f"must be more than 0, not {value:g}; try 5.", option)
+            if getattr(self, option) is not None:
+                check_length(getattr(self, option), option)
         if self.base_channels is not None:
-            check_range(self.base_channels, "base_channels", 4, 512)
-        check_range(self.latent_dim, "latent_dim", 1, 4096)
-        check_range(self.batch_size, "batch_size", 2, 65536)
-        check_range(self.seed, "seed", 0, 2**63 - 1)
+            check_range(self.base_channels, "base_channels", *RANGES["base_channels"])
+        check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"])
+        check_range(self.batch_size, "batch_size", *RANGES["batch_size"])
+        check_range(self.seed, "seed", *RANGES["seed"])
         if not 0 <= self.save_seconds < math.inf:
             raise ToonGANError(f"must be 0 or more, not {self.save_seconds:g}; try 60.", "save_seconds")
         check_choice(self.recipe, "recipe", ("modern", "classic"))
@@ -105,7 +114,7 @@ class GenerateConfig:
     def __post_init__(self):
         check_name(self.run, "run")
         check_range(self.count, "count", 1, 10_000)
-        check_range(self.seed, "seed", 0, 2**63 - 1)
+        check_range(self.seed, "seed", *RANGES["seed"])
         if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ToonGANError(f"must end in .png, .jpg or .webp, not {str(self.out)!r}.", "out")
 
@@ -130,7 +139,7 @@ class EvaluateConfig:
     def __post_init__(self):
         check_name(self.run, "run")
         check_range(self.count, "count", 8, 2500)
-        check_range(self.seed, "seed", 0, 2**63 - 1)
+        check_range(self.seed, "seed", *RANGES["seed"])
         check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
 
 
@@ -150,14 +159,34 @@ class DataConfig:
         check_count(self.count)
 
 
-def check_image_size(image_size: int) -> None:
+def check_parameters(**values: int) -> None:
+    """Look at the parameters of a chapter, by their names there, before anything runs.
+
+    Raises:
+        ToonGANError: the first that no chapter can use.
+    """
+    for name, value in values.items():
+        if name == "IMAGE_SIZE":
+            check_image_size(value, name)
+        elif name == "MINUTES":
+            check_length(value, name)
+        else:
+            check_range(value, name, *RANGES[name.lower()])
+
+
+def check_image_size(image_size: int, option: str = "image_size") -> None:
     if image_size not in IMAGE_SIZES:
-        raise ToonGANError(f"must be 32, 64, 128 or 256, not {image_size}.", "image_size")
+        raise ToonGANError(f"must be 32, 64, 128 or 256, not {image_size}.", option)
+
+
+def check_length(value: float, option: str) -> None:
+    if not 0 < value < math.inf:
+        raise ToonGANError(f"must be more than 0, not {value:g}; try 5.", option)
 
 
 def check_count(count: int | None) -> None:
     if count is not None:
-        check_range(count, "count", 64, MAX_PICTURES)
+        check_range(count, "count", *RANGES["count"])
 
 
 def check_range(value: int, option: str, low: int, high: int) -> None:

@@ -239,17 +239,9 @@ class Session:
 
         self.machine = (f"{world.size} × " if world.size > 1 else "") + hardware.describe(device)
         self.say(f"Training {run.name} on {self.machine}, {self.precision}, {config.recipe} recipe")
-        if device.type == "cpu" and config.device == "auto":
-            self.say("No GPU found: a GPU would train on many times more pictures in the same time.")
         if saved is None:
             self.steps, self.length = plan_steps(config, make_trainer, progress)
-            speed = self.length.get("images_per_second")
-            kimg = self.steps * config.batch_size / 1000
-            self.say(
-                f"{self.steps:,} steps of {config.batch_size} images"
-                + (f" at {speed:,.0f} images a second" if speed else "")
-                + f"; to repeat exactly: --kimg {kimg!r}"
-            )
+            self.say_plan(config)
             if world.leads:
                 self.set_aside(config)
         else:
@@ -272,6 +264,17 @@ class Session:
         if saved is not None:
             self.restore(saved)
             self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
+
+    def say_plan(self, config: TrainConfig) -> None:
+        speed = self.length.get("images_per_second")
+        self.say(
+            f"{self.steps:,} steps of {config.batch_size} images"
+            + (f" at {speed:,.0f} images a second" if speed else "")
+            + f"; to repeat exactly: --kimg {self.steps * config.batch_size / 1000!r}"
+        )
+        if self.device.type == "cpu" and config.device == "auto":
+            lasts = f"it takes {self.length['minutes']:g} minutes all the same" if speed else "the bar shows how long it takes"
+            self.say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
 
     def some_data(self) -> np.ndarray:
         return np.asarray(self.data.images[evenly(np.arange(len(self.data)), VARIETY_PICTURES)])

@@ -1,0 +1,83 @@
+"""Every command and every snippet of the README is executed, with less data and for less time."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from conftest import REPOSITORY
+from makers import Server, cartoon_set, fill_folder, make_tar, pictures
+from test_notebooks import a_copy
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+HERE = Path(sys.prefix)
+INSTALLED = f"VENV={HERE} -o {HERE}/.ready -o {HERE}/.ready-dev"
+TINY = "--image-size 32 --base-channels 4 --kimg 0.64"
+# What makes a command small; what is done elsewhere is only looked up (`make -n`).
+SMALLER = [
+    (r"^git clone <this repository> toongan && cd toongan$", "test -f README.md"),
+    (r"^source \.venv/bin/activate$", "true"),
+    (r"^make faces$", f"make faces MINUTES=0.02 {INSTALLED}"),
+    (r"^make (test|export|notebooks)$", rf"make -n \1 {INSTALLED}"),
+    (r"--count (20000|50000)", "--count 128"),
+    (r"--image-size (64|128)", ""),
+    (r"--minutes \d+", TINY),
+    (r"^python -m toongan data (.*)$", r"python -m toongan data \1 --image-size 32"),
+    (r"^sh download-dataset.sh(.*)$", r"sh download-dataset.sh\1 --image-size 32"),
+    (r"(train --dataset (avatars|folder:\S+))", r"\1 --count 128 --batch-size 16"),
+    (r"--run many --batch-size \d+", "--run many --count 128 --batch-size 16 --device cpu"),
+    (r"--nproc-per-node 8", "--nproc-per-node 2"),
+    (r"--nnodes 2", "--nnodes 1"),
+    (r"first-machine:29400", "localhost:0"),
+]
+
+
+def commands() -> list[str]:
+    """Those in the README's shell blocks, in order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    found = [line.partition("  #")[0].strip() for line in lines]
+    return found + re.findall(r"`(python -m toongan [^`…]+)`", README)
+
+
+def smaller(command: str) -> str:
+    for pattern, replacement in SMALLER:
+        command = re.sub(pattern, replacement, command)
+    return command
+
+
+def test_every_command_runs(tmp_path, shared_home):
+    clone, home = a_copy(tmp_path / "toongan"), tmp_path / "home"
+    fill_folder(clone / "my-drawings", pictures(128))
+    shutil.copytree(shared_home / "checkpoints" / "tiny", home / "checkpoints" / "avatars-64")
+    with Server(make_tar(tmp_path / "set.tgz", cartoon_set(64)).read_bytes()) as server:
+        environment = {
+            **os.environ,
+            "TOONGAN_HOME": str(home),
+            "TOONGAN_MIRROR": server.url,
+            "PATH": f"{HERE / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        for command in commands():
+            done = subprocess.run(smaller(command), shell=True, cwd=clone, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, (command, smaller(command), done.stdout[-2000:], done.stderr[-2000:])
+    runs = {path.name for path in (home / "checkpoints").iterdir()}
+    assert {"quickstart", "my-run", "mine", "many"} <= runs
+    assert (clone / "grid.png").is_file() and (home / "checkpoints" / "avatars-64" / "metrics.json").is_file()
+
+
+def test_generator_works_without_the_package(tiny_home, tmp_path, monkeypatch):
+    import toongan
+
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    path = toongan.find_run("tiny").generator_path
+    shutil.copy(path, tmp_path / "G.pth")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)
+    latent = torch.randn(4, 100)
+    assert names["faces"].shape == (16, 3, 32, 32) and "toongan" not in snippet
+    assert torch.equal(names["G"](latent[:, :, None, None]), toongan.load_generator(path)(latent))
