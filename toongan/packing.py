@@ -11,7 +11,6 @@ import errno
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -19,8 +18,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -34,7 +31,8 @@ from .holdout import evenly
 from .packed import FORMAT, NOT_LABELS
 from .paths import display, writable_folder
 from .data import tile
-from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, leave_interrupts_to_parent, run_task
+from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
+from .workers import WorkerDied, Workers
 
 MIN_PICTURES = 64
 COMMIT_SECONDS = 2.0
@@ -101,7 +99,7 @@ def pack(
             raise
         except (OSError, sqlite3.OperationalError) as error:
             raise out_of_space(error, part, folder) from error
-        except BrokenProcessPool as error:
+        except WorkerDied as error:
             raise ToonGANError(
                 f"A process died while packing {name}, perhaps for want of memory. "
                 "Run the same command again: it goes on from there."
@@ -156,10 +154,7 @@ def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, lis
             for task in tasks:
                 yield task, run_task(task, image_size)
         return
-    # spawn: safe beside torch's threads, and the same on every system.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=leave_interrupts_to_parent)
-    try:
+    with Workers(workers) as pool:
         waiting = deque((task, pool.submit(run_task, task, image_size)) for task in first)
         # A window of tasks in flight keeps memory flat for a million pictures.
         for task in tasks:
@@ -170,8 +165,6 @@ def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, lis
         while waiting:
             task, future = waiting.popleft()
             yield task, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Part:

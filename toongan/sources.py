@@ -12,7 +12,6 @@ import io
 import itertools
 import lzma
 import os
-import signal
 import stat
 import tarfile
 import warnings
@@ -284,11 +283,6 @@ def run_task(task: Task, image_size: int) -> list[Outcome]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files, of which nobody could tell the file
         return task.run(image_size)
-
-
-def leave_interrupts_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent alone shall answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # --- sources --------------------------------------------------------------------------------

@@ -1,0 +1,87 @@
+"""A pool of processes that notices when one of them dies.
+
+`ProcessPoolExecutor` collects every answer from one pipe that all its processes write to. One that is killed in the
+middle of an answer (for want of memory, say) leaves it waiting for the rest for ever. Here each process has a pipe of
+its own, which ends when the process does.
+"""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any
+
+
+class WorkerDied(Exception):
+    """A process ended before it gave its answer."""
+
+
+class Workers:
+    """Run functions in `count` processes, in the order in which they come; use it in a `with`.
+
+    On leaving, what has begun is finished, what has not is dropped.
+    """
+
+    def __init__(self, count: int):
+        # spawn: safe beside torch's threads, and the same on every system.
+        context = multiprocessing.get_context("spawn")
+        self.threads = ThreadPoolExecutor(count)  # one for each process: they wait for its answer
+        self.pipes: list[Connection] = []
+        self.free: SimpleQueue[Connection] = SimpleQueue()
+        self.processes = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=answer, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()  # or the pipe would stay open without the process
+            self.processes.append(process)
+            self.pipes.append(ours)
+            self.free.put(ours)
+
+    def submit(self, function: Callable, *args) -> Future:
+        """The future result of `function(*args)`; `function` must be importable, `args` picklable.
+
+        Its `result()` raises what `function` raised, or `WorkerDied`.
+        """
+        return self.threads.submit(self.ask, function, args)
+
+    def ask(self, function: Callable, args: tuple) -> Any:
+        pipe = self.free.get()
+        try:
+            pipe.send((function, args))
+            result, error = pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerDied from None
+        finally:
+            self.free.put(pipe)
+        if error:
+            raise error
+        return result
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.threads.shutdown(wait=True, cancel_futures=True)
+        for pipe in self.pipes:
+            pipe.close()  # which is how a process learns that it is no longer needed
+        for process in self.processes:
+            process.join()
+
+
+def answer(pipe: Connection) -> None:
+    """What each process does, until the other end of its pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent answers it
+    with suppress(EOFError, OSError):
+        while True:
+            function, args = pipe.recv()
+            try:
+                reply = function(*args), None
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                reply = None, error
+            pipe.send(reply)
