@@ -126,8 +126,11 @@ def test_second_run_sets_the_first_aside(home):
         assert film.n_frames == len(short.grids)
     previous = Run.named("r-previous")
     assert previous.generator_path.read_bytes() == bytes_before and len(previous.grids) == count
+    info = short.info()
     toongan.train(toongan.TrainConfig(run="r", kimg=0.32, restart=True, **TINY), progress=False)
-    assert previous.info()["steps"] == 20
+    assert Run.named("r-previous-2").info() == info
+    assert previous.generator_path.read_bytes() == bytes_before, "a third run leaves the first alone"
+    assert not list(previous.checkpoints.glob("*.pt")), "a finished run has nothing to go on with"
 
 
 def test_tiny_budget_still_gives_twenty_rows(home):
@@ -143,6 +146,14 @@ def test_minutes_become_images_that_kimg_repeats(home, monkeypatch):
     assert info["length"] == {"from": "minutes", "minutes": 0.1, "images_per_second": 100.0}
     by_kimg = toongan.train(toongan.TrainConfig(run="b", kimg=info["kimg"], device="cpu", **TINY), progress=False)
     assert by_kimg.info()["sha256"] == info["sha256"]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_busy_machine_is_said(home, monkeypatch, capsys, busy):
+    monkeypatch.setattr(engine, "measure_speed", lambda trainer, progress: 100.0)
+    monkeypatch.setattr(engine.time, "process_time", iter([0.0, 0.0 if busy else 1e6]).__next__)
+    toongan.train(toongan.TrainConfig(run="r", minutes=0.01, device="cpu", **TINY))
+    assert ("Other programs keep this machine busy: training gets 0% of its cores" in capsys.readouterr().out) == busy
 
 
 def test_speed_is_measured(home):

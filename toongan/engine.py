@@ -24,6 +24,7 @@ from .distributed import World
 from .errors import ToonGANError
 from .feeding import place
 from .holdout import evenly, held_out_rows, training_rows
+from .packed import PackedDataset
 from .paths import atomic_write, display, writable_folder
 from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
 from .runs import HISTORY_COLUMNS, Run, find_run, load_generator, save_state
@@ -35,6 +36,7 @@ GRID_FACES = 64
 HISTORY_ROWS = 200
 MIN_STEPS = 20
 RESCUES = 3
+BUSY = 0.7
 VARIETY_PICTURES = 512
 ASK_EVERY = 16
 JUDGED = 256
@@ -216,23 +218,10 @@ class Session:
         self.run, self.device, self.progress, self.show, self.say = run, device, progress, show, teller(progress)
         self.world = world
         self.precision = hardware.choose_precision(config.precision, device)
-        self.data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
-        if self.data.fingerprint != world.agreed(lambda: self.data.fingerprint):
-            raise ToonGANError(
-                f"The pictures of {self.data.meta['dataset']} on this machine are not those on the first one; "
-                "copy its data folder here."
-            )
+        self.data = self.open_data(config, saved)
         if saved is not None:
-            self.check_data(saved)
             config = dataclasses.replace(config, base_channels=saved["settings"]["base_channels"])
-        rows = torch.from_numpy(training_rows(len(self.data)))
-        if config.batch_size > len(rows):
-            raise ToonGANError(
-                f"is {config.batch_size}, more than the {len(rows)} pictures to train on ({len(self.data) - len(rows)} "
-                "are held back to judge by); try 32.",
-                "batch_size",
-            )
-        images = place(self.data.images, device)
+        rows, images = torch.from_numpy(training_rows(len(self.data))), place(self.data.images, device)
 
         def make_trainer() -> Trainer:
             return Trainer(config, images, device, self.precision, world, rows)
@@ -240,8 +229,10 @@ class Session:
         self.machine = (f"{world.size} × " if world.size > 1 else "") + hardware.describe(device)
         self.say(f"Training {run.name} on {self.machine}, {self.precision}, {config.recipe} recipe")
         if saved is None:
+            wall, used = time.perf_counter(), time.process_time()
             self.steps, self.length = plan_steps(config, make_trainer, progress)
-            self.say_plan(config)
+            share = (time.process_time() - used) / (time.perf_counter() - wall) / torch.get_num_threads()
+            self.say_plan(config, share)
             if world.leads:
                 self.set_aside(config)
         else:
@@ -265,7 +256,31 @@ class Session:
             self.restore(saved)
             self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
 
-    def say_plan(self, config: TrainConfig) -> None:
+    def open_data(self, config: TrainConfig, saved: dict | None) -> PackedDataset:
+        """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them."""
+        data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=self.progress)
+        if data.fingerprint != self.world.agreed(lambda: data.fingerprint):
+            raise ToonGANError(
+                f"The pictures of {data.meta['dataset']} on this machine are not those on the first one; "
+                "copy its data folder here."
+            )
+        if saved is not None and saved["fingerprint"] != data.fingerprint:
+            raise ToonGANError(
+                f"The pictures of {data.meta['dataset']} are not those that {self.run.name} was begun with "
+                f"(fingerprint {saved['fingerprint'][:12]}, now {data.fingerprint[:12]}). "
+                "Bring the earlier ones back, or begin anew with --restart."
+            )
+        left = len(training_rows(len(data)))
+        if config.batch_size > left:
+            raise ToonGANError(
+                f"is {config.batch_size}, more than the {left} pictures to train on ({len(data) - left} "
+                "are held back to judge by); try 32.",
+                "batch_size",
+            )
+        return data
+
+    def say_plan(self, config: TrainConfig, share: float) -> None:
+        """How long the run will be; on the CPU also what makes it slow: no GPU, or only a `share` of the cores while measuring."""
         speed = self.length.get("images_per_second")
         self.say(
             f"{self.steps:,} steps of {config.batch_size} images"
@@ -273,8 +288,13 @@ class Session:
             + f"; to repeat exactly: --kimg {self.steps * config.batch_size / 1000!r}"
         )
         if self.device.type == "cpu" and config.device == "auto":
-            lasts = f"it takes {self.length['minutes']:g} minutes all the same" if speed else "the bar shows how long it takes"
+            lasts = f"it takes about {self.length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
             self.say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
+        if self.device.type == "cpu" and speed and share < BUSY:
+            self.say(
+                f"Other programs keep this machine busy: training gets {share:.0%} of its cores, and loses more by waiting for "
+                "its own threads. Close them, or begin anew with OMP_NUM_THREADS=1 set, which suffers less."
+            )
 
     def some_data(self) -> np.ndarray:
         return np.asarray(self.data.images[evenly(np.arange(len(self.data)), VARIETY_PICTURES)])
@@ -285,14 +305,6 @@ class Session:
             self.say(f"The earlier run of this name is now {display(previous)}")
         if config.mirror is not None:
             mirror.set_aside(mirror_folder(config), self.say)
-
-    def check_data(self, saved: dict) -> None:
-        if saved["fingerprint"] != self.data.fingerprint:
-            raise ToonGANError(
-                f"The pictures of {self.data.meta['dataset']} are not those that {self.run.name} was begun with "
-                f"(fingerprint {saved['fingerprint'][:12]}, now {self.data.fingerprint[:12]}). "
-                "Bring the earlier ones back, or begin anew with --restart."
-            )
 
     # --- the loop -------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ again, and only then are older ones deleted.
 import hashlib
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from . import checkpoints
+from .paths import unused
 
 KEEP = 3
 PATIENCE = 60.0
@@ -100,12 +100,11 @@ def copies(folder: Path) -> list[Path]:
 
 
 def set_aside(folder: Path, say: Callable[[str], None]) -> None:
-    """Rename the copies of an earlier run to NAME-previous, so that they are not taken for newer ones of this run."""
+    """Rename the copies of an earlier run to NAME-previous, or NAME-previous-2 …, so that they are not taken for newer ones of this run."""
     if not copies(folder):
         return
-    previous = folder.with_name(f"{folder.name}-previous")
+    previous = folder.with_name(unused(f"{folder.name}-previous", folder.parent))
     try:
-        shutil.rmtree(previous, ignore_errors=True)
         folder.rename(previous)
         say(f"The earlier copies in the mirror are now in {previous}")
     except OSError as error:

@@ -1,5 +1,6 @@
 """Where data, checkpoints and generated pictures live."""
 
+import itertools
 import os
 import tempfile
 from contextlib import contextmanager
@@ -92,3 +93,9 @@ def atomic_write(path: Path, size: int | None = None, keep: Path | None = None):
 def size_text(size: int) -> str:
     """Bytes in words: `45 MB`."""
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def unused(name: str, *folders: Path) -> str:
+    """`name`, or `name-2` … : the first that is in none of some folders."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if not any((folder / each).exists() for folder in folders))

@@ -6,9 +6,9 @@ import hashlib
 import io
 import json
 import pickle
-import shutil
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from .paths import (
     checkpoint_folder,
     display,
     generated_folder,
+    unused,
     writable_folder,
 )
 
@@ -52,16 +53,21 @@ class Run:
         return self
 
     def set_aside(self) -> Path | None:
-        """Rename an earlier run of this name to NAME-previous; gives its new checkpoint folder, if there was one."""
+        """Rename an earlier run of this name to NAME-previous, or NAME-previous-2 …; gives its new checkpoint folder, if there was one.
+
+        Of a finished run, what only a stopped one needs, `*.pt`, is dropped.
+        """
         if not self.generator_path.is_file() and not any(self.checkpoints.glob("*.pt")):
             return None
-        previous = None
-        for folder in (self.generated, self.checkpoints):
-            previous = folder.with_name(f"{folder.name}-previous")
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)
+        with suppress(ToonGANError, KeyError):  # no readable run.json: all is kept
+            if self.info()["finished"]:
+                for path in self.checkpoints.glob("*.pt"):
+                    path.unlink()
+        previous = Run.named(unused(f"{self.name}-previous", self.checkpoints.parent, self.generated.parent))
+        self.generated.rename(previous.generated)
+        self.checkpoints.rename(previous.checkpoints)
         self.make()
-        return previous
+        return previous.checkpoints
 
     @property
     def generator_path(self) -> Path:
