@@ -1,7 +1,8 @@
 # make faces            a trained generator and pictures of faces, in MINUTES (default 5) plus set-up
-# make test             every test, notebooks included
+# make setup            install the packages, nothing else
+# make test             the tests, notebooks included
 # make soak             the tests that take too long for every change
-# make bench            every benchmark but the ablation, each with its table
+# make bench            the benchmarks that take minutes, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make book             the series as a site to read, in build/book
 # make lab              open the series in JupyterLab
@@ -21,13 +22,16 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces test soak bench notebooks book lab export clean-notebooks badges gpu help
+.PHONY: faces setup test soak bench notebooks book lab export clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 faces: $(ready)
 	@$(python) -m toongan train --run quickstart --minutes $(MINUTES)
+
+setup: $(ready)
+	@echo "Ready. Try: $(python) -m toongan generate --run avatars-64"
 
 test: $(ready_dev)
 	$(python) -m pytest

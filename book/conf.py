@@ -16,6 +16,8 @@ myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 2
 html_theme = "sphinx_book_theme"
 html_title = "ToonGAN"
+html_static_path = ["static"]
+html_css_files = ["book.css"]
 html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,

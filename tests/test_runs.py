@@ -113,3 +113,8 @@ def test_atomic_write_keeps_the_old_file_on_failure(tmp_path):
             part.write_text("half")
             raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_is_not_there(tiny_home):
+    with pytest.raises(ToonGANError, match="nope has no G.pth .* train it first: .* --run nope; or take one that is there: .*tiny"):
+        find_run("nope")

@@ -11,7 +11,8 @@ Modules:
 - `toongan.mirror`: A second copy of each checkpoint, made in the background: training never waits for it, nor stops for it.
 - `toongan.packed`: One data set as one array on disk.
 - `toongan.packing`: Turn a source into a packed folder: on all cores, in flat memory, resumable.
-- `toongan.sources`: Where pictures come from: a folder, an archive, or this machine's own drawing."""
+- `toongan.sources`: Where pictures come from: a folder, an archive, or this machine's own drawing.
+- `toongan.workers`: A pool of processes that notices when one of them dies."""
 
 from importlib import import_module
 

@@ -152,9 +152,11 @@ def find_run(*names: str) -> Run:
         run = Run(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name)
         if run.generator_path.is_file():
             return run
+    folders = (checkpoint_folder(names[0]).parent, REPOSITORY / "checkpoints")
+    others = ", ".join(sorted({path.parent.name for folder in folders for path in folder.glob("*/G.pth")}))
     raise ToonGANError(
-        f"{' or '.join(names)} has no G.pth under {display(checkpoint_folder(names[0]).parent)}; "
-        f"train it first: python -m toongan train --run {names[0]}",
+        f"{' or '.join(names)} has no G.pth under {display(folders[0])}; "
+        f"train it first: python -m toongan train --run {names[0]}" + (f"; or take one that is there: {others}" if others else ""),
         "run",
     )
 
