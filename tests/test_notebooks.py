@@ -70,8 +70,8 @@ def add_solutions(path: Path):
 
 
 def test_runs_in_order(home, tmp_path):
-    """The whole series, one after the other, in one home; chapter 04 reads what was trained before."""
-    for path in NOTEBOOKS:
+    """Those that read what others have made, one after the other, in one home."""
+    for path in (path for path in NOTEBOOKS if path.name[:2] in ("00", "03", "04", "05")):
         execute.execute(path, tmp_path / path.name, SMALL, progress=False)
     for run in ("quickstart", "chapter-03"):
         assert {"G.pth", "D.pth", "run.json", "history.csv"} <= {
