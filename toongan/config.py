@@ -16,6 +16,7 @@ from .errors import ToonGANError
 
 IMAGE_SIZES = (32, 64, 128, 256)
 MAX_PICTURES = 1_000_000
+MANY = "(default: 20000 avatars, or all of another set)"
 # From and to, of whole numbers that settings of runs and parameters of chapters share.
 RANGES = {
     "base_channels": (4, 512),
@@ -40,20 +41,20 @@ class TrainConfig:
     """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
     dataset: str = "avatars"
     """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
-    count: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Pictures to train on, at most. [default: 20000 avatars, or all of another set]"""
+    count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
+    """Pictures to train on, at most."""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
-    minutes: float | None = None
-    """Training time. Measured at the start and turned into a number of images. [default: 5]"""
-    kimg: float | None = None
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 5)")] = None
+    """Training time. Measured at the start and turned into a number of images."""
+    kimg: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
     """Thousand images to train on, instead of minutes: repeats a run exactly."""
     seed: int = 0
     """Same seed, same machine, same versions: same bytes on the CPU."""
     recipe: Recipe = "modern"
     """classic: the loss, norms and rates of the paper. modern: smooth kernels, a steadier opponent, higher rates (chapter 03)."""
-    base_channels: int | None = None
-    """Width of both nets. [default: 64 on a GPU, 16 on the CPU]"""
+    base_channels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64 on a GPU, 16 on the CPU)")] = None
+    """Width of both nets."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     batch_size: int = 64
@@ -150,8 +151,8 @@ class DataConfig:
 
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
     """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
-    count: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Pictures, at most. [default: 20000 avatars, or all of another set]"""
+    count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
+    """Pictures, at most."""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
 
