@@ -74,10 +74,10 @@ def test_ablation_keeps_rows_and_does_not_measure_twice(home, tmp_path, monkeypa
 
 def test_collapse_benchmark_counts(home, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
-    small = ["--pictures", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars", "--loops", "modern", "textbook"]
+    small = ["--pictures", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars"]
     printed = benchmark("collapse", *small)
-    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 0 \| 0 \|\n\| textbook \| 1 \| [01] \|", printed)
-    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 2
+    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
+    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
 
 
 def test_workers_do_not_load_torch():

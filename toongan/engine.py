@@ -36,7 +36,7 @@ GRID_FACES = 64
 HISTORY_ROWS = 200
 MIN_STEPS = 20
 RESCUES = 3
-BUSY = 0.7
+BUSY = 0.85
 VARIETY_PICTURES = 512
 ASK_EVERY = 16
 JUDGED = 256
@@ -229,10 +229,10 @@ class Session:
         self.machine = (f"{world.size} × " if world.size > 1 else "") + hardware.describe(device)
         self.say(f"Training {run.name} on {self.machine}, {self.precision}, {config.recipe} recipe")
         if saved is None:
-            wall, used = time.perf_counter(), time.process_time()
+            wall, used = time.perf_counter(), time.thread_time()
             self.steps, self.length = plan_steps(config, make_trainer, progress)
-            share = (time.process_time() - used) / (time.perf_counter() - wall) / torch.get_num_threads()
-            self.say_plan(config, share)
+            # Of the one thread that is never without work: how busy the others are depends on their number.
+            self.say_plan(config, (time.thread_time() - used) / (time.perf_counter() - wall))
             if world.leads:
                 self.set_aside(config)
         else:
@@ -280,7 +280,7 @@ class Session:
         return data
 
     def say_plan(self, config: TrainConfig, share: float) -> None:
-        """How long the run will be; on the CPU also what makes it slow: no GPU, or only a `share` of the cores while measuring."""
+        """How long the run will be; on the CPU also what makes it slow: no GPU, or running only a `share` of the time."""
         speed = self.length.get("images_per_second")
         self.say(
             f"{self.steps:,} steps of {config.batch_size} images"
@@ -292,8 +292,8 @@ class Session:
             self.say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
         if self.device.type == "cpu" and speed and share < BUSY:
             self.say(
-                f"Other programs keep this machine busy: training gets {share:.0%} of its cores, and loses more by waiting for "
-                "its own threads. Close them, or begin anew with OMP_NUM_THREADS=1 set, which suffers less."
+                f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or begin "
+                "anew with OMP_NUM_THREADS=1 set: one thread need not wait for others."
             )
 
     def some_data(self) -> np.ndarray:
