@@ -62,9 +62,16 @@ def steps_of(kimg: float, batch_size: int) -> int:
     return max(MIN_STEPS, round(kimg * 1000 / batch_size))
 
 
-def grid_steps(steps: int, grids: int = GRIDS) -> list[int]:
-    """Steps before which a sample grid is drawn: dense at first, when most changes."""
-    return sorted({round(steps * (i / (grids - 1)) ** 2) for i in range(grids)})
+def row_steps(steps: int) -> list[int]:
+    """Steps after which `history.csv` gets a row: `HISTORY_ROWS` equal parts, or every step of a short run."""
+    rows = min(steps, HISTORY_ROWS)
+    return [round(steps * i / rows) for i in range(1, rows + 1)]
+
+
+def grid_steps(steps: int) -> list[int]:
+    """Steps before which a sample grid is drawn: dense at first, when most changes, and always where a row ends."""
+    ends = [0, *row_steps(steps)]
+    return sorted({ends[math.ceil((len(ends) - 1) * (i / (GRIDS - 1)) ** 2)] for i in range(GRIDS)})
 
 
 @contextmanager
@@ -243,8 +250,7 @@ class Session:
         if config.mirror is not None and world.leads:
             self.mirror = mirror.Mirror(mirror_folder(config), self.say)
         self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
-        self.every = max(1, self.steps // HISTORY_ROWS)
-        self.to_draw = grid_steps(self.steps)
+        self.to_record, self.to_draw = set(row_steps(self.steps)), grid_steps(self.steps)
         self.to_show = set(self.to_draw[:: len(self.to_draw) // 4][1:]) if show else set()
         self.data_look = doctor.look(self.some_data())
         self.history, self.pending, self.findings = [], [], []
@@ -325,12 +331,12 @@ class Session:
                 self.checkpoint()
             self.mark = self.last_save = time.perf_counter()
             while self.done < self.steps and not self.stopped(stop):
-                if self.done in self.to_draw and not self.milestone():
-                    continue  # it went back
+                if self.done in self.to_draw:
+                    self.milestone()
                 self.pending.append(self.trainer.step(self.done, self.steps))
                 self.done += 1
                 self.bar.update(batch)
-                if self.done % self.every == 0 or self.done == self.steps:
+                if self.done in self.to_record:
                     self.record()
                 if time.perf_counter() - self.last_save >= self.config.save_seconds:
                     self.checkpoint()
@@ -355,12 +361,10 @@ class Session:
         if self.mirror is not None:
             self.mirror.close()
 
-    def milestone(self) -> bool:
-        """Draw the sample grid, look at it, save all; False if training had to go back instead."""
-        if self.pending and not self.record():
-            return False
+    def milestone(self) -> None:
+        """Draw the sample grid, look at it, save all."""
         if not self.world.leads:
-            return True
+            return
         number = self.to_draw.index(self.done)
         samples = self.save_grid(number)
         if self.done in self.to_show:
@@ -369,7 +373,6 @@ class Session:
         if self.done:
             self.judge(samples)
             self.export()
-        return True
 
     def end(self) -> None:
         """Leave everything as it is now, finished or interrupted."""
@@ -432,24 +435,20 @@ class Session:
 
     # --- watching over it -----------------------------------------------------------------
 
-    def record(self) -> bool:
-        """Read what the device gathered since the last row: the only wait in the loop.
-
-        False if it was no number any more and training went back to the last checkpoint.
-        """
+    def record(self) -> None:
+        """Read what the device gathered since the last row, the only wait in the loop; go back if it is no number any more."""
         means = torch.stack(self.pending).cpu().double().mean(0).tolist()
         self.pending = []
         now = time.perf_counter()
         self.seconds, self.mark = self.seconds + now - self.mark, now
         if self.world.any(not all(map(math.isfinite, means)) or not self.trainer.is_finite()):
             self.rescue()
-            return False
+            return
         kimg = self.done * self.config.batch_size / 1000
         row = [self.done, round(kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means), None]
         self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
         self.bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
         self.tell(doctor.diagnose(self.history, self.variety_share))
-        return True
 
     def judge(self, samples: np.ndarray) -> None:
         """Compare samples with the data: does G repeat itself, and is this the best so far?"""
