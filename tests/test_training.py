@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 
 import pytest
@@ -76,6 +77,14 @@ def test_average_follows_the_net():
     update_average(average, net, step=20)  # a half-life of one step
     closer = (net.main[0].weight - average.main[0].weight).abs().mean()
     torch.testing.assert_close(closer, gap / 2)
+
+
+@pytest.mark.parametrize("steps", [20, 199, 401, 19_919])
+def test_rows_are_even_and_grids_never_cut_one_short(steps):
+    rows, grids = [0, *engine.row_steps(steps)], engine.grid_steps(steps)
+    gaps = {after - before for before, after in itertools.pairwise(rows)}
+    assert rows[-1] == grids[-1] == steps and max(gaps) - min(gaps) <= 1 and len(rows) <= 201
+    assert grids[0] == 0 and set(grids) <= set(rows) and len(grids) >= 16
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
