@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import signal
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from conftest import REPOSITORY
 from toongan.workers import WorkerDied, Workers
 
 
@@ -49,3 +51,16 @@ def test_an_error_is_raised_here_and_says_where_it_was_there(pool):
 def test_a_process_that_dies_is_noticed(pool, end):
     with pytest.raises(WorkerDied):
         pool.submit(end).result()
+
+
+def test_a_script_needs_no_guard_around_its_code(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from toongan.workers import Workers\n"
+        "print('begun', flush=True)\n"
+        "with Workers(2) as pool:\n"
+        "    print(pool.submit(divmod, 7, 2).result())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines() == ["begun", "(3, 1)"] and not done.stderr, done.stderr

@@ -7,12 +7,14 @@ its own, which ends when the process does.
 
 import multiprocessing
 import signal
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from types import ModuleType
 from typing import Any
 
 
@@ -36,7 +38,8 @@ class Workers:
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=answer, args=(theirs,), daemon=True)
-            process.start()
+            with main_hidden():
+                process.start()
             theirs.close()  # or the pipe would stay open without the process
             self.processes.append(process)
             self.pipes.append(ours)
@@ -71,6 +74,21 @@ class Workers:
             pipe.close()  # which is how a process learns that it is no longer needed
         for process in self.processes:
             process.join()
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Keep new processes from running the program that starts them.
+
+    They would import it, for functions of its own; ours are all in the package. A script without
+    `if __name__ == "__main__"` would then begin all over in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def answer(pipe: Connection) -> None:
