@@ -75,7 +75,8 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads ({platform.machine()})"
+    cores, threads = (f"{n} {name}{'s' * (n != 1)}" for n, name in ((os.cpu_count() or 1, "core"), (torch.get_num_threads(), "thread")))
+    return f"CPU, {cores}, {threads} ({platform.machine()})"
 
 
 def synchronize(device: torch.device) -> None:
