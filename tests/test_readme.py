@@ -20,6 +20,9 @@ TINY = "--image-size 32 --base-channels 4 --kimg 0.64"
 SMALLER = [
     (r"^git clone <this repository> toongan && cd toongan$", "test -f README.md"),
     (r"^source \.venv/bin/activate$", "true"),
+    (r"^py -m venv \.venv$", "true"),
+    (r"\.venv\\Scripts\\python", "python"),
+    (r"toongan train --minutes", "toongan train --dataset avatars --run windows --minutes"),
     (r"^make faces$", f"make faces MINUTES=0.02 {INSTALLED}"),
     (r"^make (test|export|notebooks)$", rf"make -n \1 {INSTALLED}"),
     (r"--count (20000|50000)", "--count 128"),
@@ -37,7 +40,7 @@ SMALLER = [
 
 def commands() -> list[str]:
     """Those in the README's shell blocks, in order."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    blocks = re.findall(r"^```(?:sh|powershell)\n(.*?)^```$", README, re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     found = [line.partition("  #")[0].strip() for line in lines]
     return found + re.findall(r"`(python -m toongan [^`…]+)`", README)
@@ -65,7 +68,7 @@ def test_every_command_runs(tmp_path, shared_home):
             done = subprocess.run(smaller(command), shell=True, cwd=clone, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, (command, smaller(command), done.stdout[-2000:], done.stderr[-2000:])
     runs = {path.name for path in (home / "checkpoints").iterdir()}
-    assert {"quickstart", "my-run", "mine", "many"} <= runs
+    assert {"quickstart", "windows", "my-run", "mine", "many"} <= runs
     assert (clone / "grid.png").is_file() and (home / "checkpoints" / "avatars-64" / "metrics.json").is_file()
 
 
