@@ -2,6 +2,7 @@
 # make setup            install the packages, nothing else
 # make test             the tests, notebooks included
 # make soak             the tests that take too long for every change
+# make lint             check the Python files' form; make format mends it
 # make bench            the benchmarks that take minutes, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make book             the series as a site to read, in build/book
@@ -22,7 +23,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces setup test soak bench notebooks book lab export clean-notebooks badges gpu help
+.PHONY: faces setup test soak lint format bench notebooks book lab export clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -38,6 +39,14 @@ test: $(ready_dev)
 
 soak: $(ready_dev)
 	$(python) -m pytest -m soak
+
+lint: $(ready_dev)
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+
+format: $(ready_dev)
+	$(python) -m ruff check --fix
+	$(python) -m ruff format
 
 bench: $(ready)
 	$(python) -m benchmarks.data

@@ -17,15 +17,16 @@ import shutil
 import statistics
 import time
 
-import toongan
 import torch
 from PIL import Image
+
+import toongan
 from toongan import engine, features, hardware, metrics, training
 from toongan.data import tile
 from toongan.feeding import place
 from toongan.holdout import evenly, held_out_rows, training_rows
-from toongan.runs import load_generator
 from toongan.models import Discriminator, Generator
+from toongan.runs import load_generator
 from toongan.trainer import Trainer, draw, seeded
 from toongan.training import NonSaturating, Relativistic
 from toongan.variants import Hinge, augment, gradient_penalty

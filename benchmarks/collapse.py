@@ -17,9 +17,10 @@ import time
 from itertools import islice
 
 import numpy as np
-import toongan
 import torch
 from PIL import Image
+
+import toongan
 from toongan import doctor, hardware
 from toongan.data import batches, tile
 from toongan.holdout import evenly, held_out_rows, training_rows
@@ -50,8 +51,7 @@ def measure(job: dict) -> dict:
     else:
         history, samples = our_run(loop, dataset, pictures, seed, kimg)
     held_out, training = (
-        np.asarray(data.images[evenly(rows, PICTURES)])
-        for rows in (held_out_rows(len(data)), training_rows(len(data)))
+        np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (held_out_rows(len(data)), training_rows(len(data)))
     )
     quick = QuickDistance(held_out)
     mean = np.broadcast_to(training.mean(0).round().astype(np.uint8), training.shape)

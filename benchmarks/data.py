@@ -15,8 +15,9 @@ from pathlib import Path
 
 # PyTorch is imported where it is used: the processes that pack import this file, and shall not wait for it.
 import numpy as np
-import toongan
 from PIL import Image
+
+import toongan
 from toongan import avatars
 from toongan.packing import cores, pack
 from toongan.sources import AvatarsSource, FolderSource
@@ -56,6 +57,7 @@ def packing(source, count: int) -> float:
 
 def packed_loader(folder: Path, home: Path):
     import torch
+
     from toongan.data import batches
     from toongan.feeding import place
 
@@ -101,7 +103,9 @@ def main() -> None:
             for name, run in sides.items():
                 rates[name].append(run())
 
-    print(f"{cores()} cores ({platform.machine()}), pillow {Image.__version__}, numpy {np.__version__}, {time.strftime('%Y-%m-%d')}")
+    print(
+        f"{cores()} cores ({platform.machine()}), pillow {Image.__version__}, numpy {np.__version__}, {time.strftime('%Y-%m-%d')}"
+    )
     print(f"{options.rounds} rounds; pictures a second: median (slowest to fastest)")
     print("| what | pictures/s |\n|---|---|")
     for name, values in rates.items():

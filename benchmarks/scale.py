@@ -18,8 +18,9 @@ from itertools import cycle, repeat
 from pathlib import Path
 
 import numpy as np
-import toongan
 import torch
+
+import toongan
 from toongan import engine, hardware
 from toongan.feeding import place
 
@@ -44,7 +45,9 @@ def speeds(folder: Path, options, device: torch.device) -> list[float]:
     sides = []
     for count in (1000, options.pictures):
         images = place(noise(folder / f"{count}.npy", count), device)
-        trainer = engine.Trainer(toongan.TrainConfig(batch_size=BATCH), images, device, hardware.choose_precision("auto", device))
+        trainer = engine.Trainer(
+            toongan.TrainConfig(batch_size=BATCH), images, device, hardware.choose_precision("auto", device)
+        )
         sides.append(map(trainer.step, cycle(range(MANY)), repeat(MANY)))
         next(sides[-1])
     rounds = [[measure(steps, BATCH, options.seconds, device) for steps in sides] for _ in range(options.rounds)]

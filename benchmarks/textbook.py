@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from toongan.models import Discriminator, Generator, init_weights
 from torch import nn
+
+from toongan.models import Discriminator, Generator, init_weights
 
 BATCH_SIZE = 128
 

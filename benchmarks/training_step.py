@@ -10,9 +10,10 @@ import time
 from itertools import cycle, islice, repeat
 from pathlib import Path
 
-import toongan
 import torch
 from PIL import Image
+
+import toongan
 from toongan import engine, hardware
 from toongan.feeding import place
 
@@ -58,7 +59,10 @@ def main() -> None:
         (Path(folder) / "faces").mkdir()
         for number, pixels in enumerate(data.images):
             Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
-        files, images = textbook.pictures(Path(folder), options.batch_size, options.image_size), place(data.images, device)
+        files, images = (
+            textbook.pictures(Path(folder), options.batch_size, options.image_size),
+            place(data.images, device),
+        )
         sides = {
             "textbook": textbook.train(
                 files, device, *textbook.nets(device, options.image_size, options.base_channels)

@@ -30,7 +30,9 @@ def stamp_chapter(path: Path, repository: str) -> None:
     head, _, rest = "".join(title["source"]).partition("\n")
     rest = BADGE.sub("", rest).lstrip("\n")
     title["source"] = f"{head}\n\n{badge(repository, path.name)}\n\n{rest}".splitlines(keepends=True)
-    bootstrap["source"] = CONSTANT.sub(f'REPOSITORY = "{repository}"', "".join(bootstrap["source"])).splitlines(keepends=True)
+    bootstrap["source"] = CONSTANT.sub(f'REPOSITORY = "{repository}"', "".join(bootstrap["source"])).splitlines(
+        keepends=True
+    )
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -38,7 +40,9 @@ def stamp_readme(text: str, repository: str, chapters: list[str]) -> str:
     """The README with a badge below its promise and one in each chapter's row, and the address to clone."""
     address = f"https://github.com/{repository}"
     text = re.sub(r"git clone (?:<this repository>|https://\S+)", f"git clone {address}", text)
-    text = re.sub(r"<!-- badge -->.*?<!-- /badge -->", f"<!-- badge -->{badge(repository, chapters[0])}<!-- /badge -->", text)
+    text = re.sub(
+        r"<!-- badge -->.*?<!-- /badge -->", f"<!-- badge -->{badge(repository, chapters[0])}<!-- /badge -->", text
+    )
     for chapter in chapters:
         row = re.compile(rf"^(\|.*\(notebooks/{re.escape(chapter)}\))[^|]*(\|)", re.M)
         text = row.sub(lambda found, chapter=chapter: f"{found[1]} {badge(repository, chapter)} {found[2]}", text)

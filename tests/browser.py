@@ -43,7 +43,13 @@ def jupyter_lab(root: Path, home: Path):
         "JUPYTERLAB_SETTINGS_DIR": str(home / "lab-settings"),
         "TOONGAN_HOME": str(home),
     }
-    options = ["--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}"]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.port=0",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={root}",
+    ]
     log = open(home / "lab.log", "w")
     command = [sys.executable, "-m", "jupyterlab", *options, "--LabApp.news_url=None", "--LabApp.check_for_updates_class="
                "jupyterlab.NeverCheckForUpdate"]  # fmt: skip

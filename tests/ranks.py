@@ -6,9 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-import toongan
 import torch
 from conftest import TINY
+
+import toongan
 from toongan import cli, distributed, trainer
 
 

@@ -9,8 +9,9 @@ import venv
 from pathlib import Path
 
 import pytest
-import toongan
 from conftest import NOTEBOOKS, REPOSITORY, TINY
+
+import toongan
 from toongan import colab, engine
 
 

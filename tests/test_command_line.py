@@ -11,6 +11,7 @@ import pytest
 from conftest import REPOSITORY, command
 from makers import Server, cartoon_set, fill_folder, make_tar, pictures
 from PIL import Image
+
 from toongan import load_generator
 
 SMALL = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toongan
 import torch
 from PIL import Image, ImageCms
+
+import toongan
 from toongan import avatars, datasets
 from toongan.data import batches, tile, to_pixels, to_rgb, to_square, to_tensor
 

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
-import toongan
 import torch
 from conftest import REPOSITORY, TINY
 from test_resume import COMMAND, results
+
+import toongan
 from toongan.runs import Run
 
 STEPS = 40
@@ -68,7 +69,9 @@ def test_run_is_like_that_of_one_process(two_ranks, tmp_path, monkeypatch):
 
 
 def test_killed_rank_is_started_again_and_the_run_completes(two_ranks, tmp_path):
-    done = torchrun("--", "tests/ranks.py", "dies", 23, *TRAIN, "--save-seconds", 0, "--restart", home=tmp_path, restarts=1)
+    done = torchrun(
+        "--", "tests/ranks.py", "dies", 23, *TRAIN, "--save-seconds", 0, "--restart", home=tmp_path, restarts=1
+    )
     assert done.returncode == 0, done.stderr
     assert f"Going on after 23 of {STEPS} steps" in done.stdout
     assert results(run_in(tmp_path)) == results(run_in(two_ranks[0]))

@@ -3,10 +3,11 @@
 import itertools
 
 import numpy as np
-import toongan
 import torch
-from benchmarks import textbook
 from conftest import TINY
+
+import toongan
+from benchmarks import textbook
 from toongan import doctor
 from toongan.data import batches
 

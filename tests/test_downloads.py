@@ -8,9 +8,10 @@ import sys
 
 import pytest
 import tenacity
-import toongan
 from conftest import REPOSITORY
 from makers import CARTOON_SET_ATTRIBUTES, Server, cartoon_set, fill_folder, make_tar, make_zip, pictures
+
+import toongan
 from toongan import downloads
 from toongan.downloads import Download
 
@@ -194,7 +195,10 @@ def test_disk_full_while_downloading(small_disk, archive):
 def test_damaged_archive_is_deleted_so_that_the_next_command_fetches_it(home, monkeypatch, archive):
     """A mirror without a hash may serve half a file as if it were whole."""
     with Server(archive[: len(archive) // 2]) as server:
-        with pytest.raises(toongan.ToonGANError, match="of no use: it is damaged or cut short after .* It was deleted; the same command downloads it anew"):
+        with pytest.raises(
+            toongan.ToonGANError,
+            match="of no use: it is damaged or cut short after .* It was deleted; the same command downloads it anew",
+        ):
             fetch(server, home, monkeypatch)
         server.content = archive
         assert len(fetch(server, home, monkeypatch)) == 64
@@ -214,7 +218,9 @@ def test_failed_download_leaves_what_was_packed_before(home, monkeypatch, archiv
 def test_incomplete_set_is_mentioned_and_a_useless_one_deleted(home, monkeypatch, archive, capsys, tmp_path):
     few = make_tar(tmp_path / "few.tgz", cartoon_set(5)).read_bytes()
     with Server(few) as server:
-        with pytest.raises(toongan.ToonGANError, match="of no use: cartoonset10k holds 5 usable pictures .* It was deleted"):
+        with pytest.raises(
+            toongan.ToonGANError, match="of no use: cartoonset10k holds 5 usable pictures .* It was deleted"
+        ):
             fetch(server, home, monkeypatch)
         server.content = archive
         assert len(fetch(server, home, monkeypatch)) == 64

@@ -4,9 +4,10 @@ import threading
 
 import numpy as np
 import pytest
-import toongan
 import torch
 from conftest import DEVICES, TINY
+
+import toongan
 from toongan import feeding
 from toongan.data import batches, shuffled
 

@@ -8,9 +8,10 @@ import zipfile
 
 import pytest
 import tenacity
-import toongan
 from conftest import command
 from makers import Server, make_zip, pictures
+
+import toongan
 from toongan import downloads, kaggle_sets
 
 SLUG = "splcher/animefacedataset"
@@ -46,7 +47,9 @@ def asked(server: Server) -> list[str]:
 
 
 def tokens(server: Server) -> set[str]:
-    return {headers["Authorization"].removeprefix("Bearer ") for _, headers in server.requests if "Authorization" in headers}
+    return {
+        headers["Authorization"].removeprefix("Bearer ") for _, headers in server.requests if "Authorization" in headers
+    }
 
 
 def test_without_an_account(home, monkeypatch, archive, capsys):
@@ -176,13 +179,16 @@ def test_wrong_token_is_refused_and_not_shown(home, monkeypatch, archive, capsys
 def test_not_there_any_more(monkeypatch, archive):
     with Server(archive) as server:
         server.api_status = 404
-        with pytest.raises(toongan.ToonGANError, match=rf"no data set {SLUG} any more \(HTTP 404\); take it from elsewhere"):
+        with pytest.raises(
+            toongan.ToonGANError, match=rf"no data set {SLUG} any more \(HTTP 404\); take it from elsewhere"
+        ):
             fetch(server, monkeypatch)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "status, says", [(429, "Kaggle asks to slow down"), (500, "Kaggle has trouble of its own"), (503, "trouble of its own")]
+    "status, says",
+    [(429, "Kaggle asks to slow down"), (500, "Kaggle has trouble of its own"), (503, "trouble of its own")],
 )
 def test_trouble_of_the_server(monkeypatch, archive, status, says):
     with Server(archive) as server:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, command
 from PIL import Image
+
 from toongan import EvaluateConfig, ToonGANError, avatars, cli, evaluate, evaluation, features, metrics
 from toongan.features import FeatureNet, data_features, features_of, load_weights
 from toongan.holdout import held_out_rows, training_rows
@@ -82,7 +83,9 @@ def test_a_set_is_no_distance_from_itself(real):
 def test_noise_is_much_farther_than_other_real_pictures(real, noise):
     floor, found = metrics.distances(*real), metrics.distances(features_of(noise, side=96), real[1])
     assert found["frechet_distance"] > 5 * floor["frechet_distance"]
-    assert found["kernel_distance"] - found["kernel_error"] > 5 * (abs(floor["kernel_distance"]) + floor["kernel_error"])
+    assert found["kernel_distance"] - found["kernel_error"] > 5 * (
+        abs(floor["kernel_distance"]) + floor["kernel_error"]
+    )
     assert abs(floor["kernel_distance"]) < 2 * floor["kernel_error"], "no bias at a small count"
     assert found["recall"] == 0 and found["coverage"] < 0.05 and found["density"] < 0.5
     assert min(floor["precision"], floor["recall"], floor["coverage"]) > 0.6
@@ -172,7 +175,9 @@ def test_what_cannot_be_read_is_left_out(hair):
 
 
 def test_learnable_attributes():
-    labels = [{"file": str(i), "hair": "ab"[i % 2], "nose": "one", "rare": "x" if i < 25 else str(i)} for i in range(60)]
+    labels = [
+        {"file": str(i), "hair": "ab"[i % 2], "nose": "one", "rare": "x" if i < 25 else str(i)} for i in range(60)
+    ]
     assert metrics.learnable(labels) == {"hair": ["a", "b"]}
     assert metrics.learnable([]) == metrics.learnable([{}] * 60) == {}
 
@@ -289,7 +294,11 @@ def copy_of(shared_home, home):
 
 
 def without_time(path) -> str:
-    return "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if '"minutes"' not in line and '"date"' not in line)
+    return "\n".join(
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if '"minutes"' not in line and '"date"' not in line
+    )
 
 
 def test_evaluate_writes_the_same_card_twice(shared_home, home):
@@ -369,7 +378,11 @@ def test_inception_without_a_network(shared_home, home, offline, capsys, monkeyp
 def test_fid_is_named_where_it_is_one(monkeypatch, shared_home, home, capsys):
     """With Inception's figures given, the card and the table call them FID and KID."""
     copy_of(shared_home, home)
-    one = {"frechet_inception_distance": 12.3, "kernel_inception_distance_mean": 0.004, "kernel_inception_distance_std": 0.001}
+    one = {
+        "frechet_inception_distance": 12.3,
+        "kernel_inception_distance_mean": 0.004,
+        "kernel_inception_distance_std": 0.001,
+    }
     monkeypatch.setattr(evaluation, "calculate_metrics", lambda **_: one)
     cli.main(["evaluate", "--run", "tiny", "--inception", "--device", "cpu"])
     assert "FID-16, Inception" in capsys.readouterr().out

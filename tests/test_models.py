@@ -3,10 +3,11 @@
 import pytest
 import torch
 from conftest import DEVICES
+from torch import nn
+
 from toongan.errors import ToonGANError
 from toongan.models import Discriminator, Generator, count_parameters, down_block, init_weights, up_block
 from toongan.runs import plain_state
-from torch import nn
 
 SIZES = [32, 64, 128, 256]
 

@@ -11,8 +11,9 @@ import matplotlib.pyplot
 import nbformat
 import papermill
 import pytest
-import toongan
 from conftest import NOTEBOOKS, REPOSITORY
+
+import toongan
 
 sys.path.insert(0, str(REPOSITORY / "notebooks"))
 import execute
@@ -97,7 +98,12 @@ def test_wrong_parameter_is_named(home, tmp_path, name, value, says):
     """In one sentence, with no traceback, and what follows is not run."""
     with pytest.raises(papermill.PapermillExecutionError, match=f"error: {says}"):
         execute.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", {**SMALL, name: value}, progress=False)
-    shown = [out for cell in cells(tmp_path / "out.ipynb", "code") for out in cell["outputs"] if out["output_type"] == "error"]
+    shown = [
+        out
+        for cell in cells(tmp_path / "out.ipynb", "code")
+        for out in cell["outputs"]
+        if out["output_type"] == "error"
+    ]
     assert [len(error["traceback"]) for error in shown] == [1]
     assert shown[0]["traceback"][0].startswith(f"error: {says}")
     assert not (home / "checkpoints").exists()
@@ -149,7 +155,9 @@ def test_first_cell_is_the_same_everywhere():
 
 def a_copy(folder: Path) -> Path:
     """The repository without what a clone has not."""
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "data", "checkpoints", "generated", "__pycache__", ".*_cache")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "data", "checkpoints", "generated", "__pycache__", ".*_cache"
+    )
     return shutil.copytree(REPOSITORY, folder, ignore=ignored)
 
 
@@ -174,7 +182,10 @@ def test_badges_point_to_the_repository(tmp_path):
         assert re.search(rf"^\|.*\(notebooks/{path.name}\).*{re.escape(address)}.*\|$", readme, re.M)
         nbformat.validate(nbformat.read(path, as_version=4))
     assert readme.count(f"git clone https://github.com/{name}") == 2
-    assert "cats" not in readme + (copy / "pyproject.toml").read_text() and f"github.com/{name}" in (copy / "pyproject.toml").read_text()
+    assert (
+        "cats" not in readme + (copy / "pyproject.toml").read_text()
+        and f"github.com/{name}" in (copy / "pyproject.toml").read_text()
+    )
 
 
 def test_badges_want_owner_and_name(tmp_path):
@@ -187,7 +198,11 @@ def test_fresh_machine_clones_the_repository(tmp_path, monkeypatch):
     origin = a_copy(tmp_path / "origin")
     for command in ("init -q -b main", "add -A", "-c user.name=a -c user.email=a@b commit -qm all"):
         subprocess.run(["git", *command.split()], cwd=origin, check=True)
-    for name, value in {"COUNT": "1", "KEY_0": f"url.file://{origin}.insteadOf", "VALUE_0": "https://github.com/cats/faces"}.items():
+    for name, value in {
+        "COUNT": "1",
+        "KEY_0": f"url.file://{origin}.insteadOf",
+        "VALUE_0": "https://github.com/cats/faces",
+    }.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     code = source(cells(NOTEBOOKS[0], "code")[0]).replace('REPOSITORY = ""', 'REPOSITORY = "cats/faces"')
     fresh = tmp_path / "fresh"

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toongan
 from conftest import REPOSITORY, command
 from makers import drawing, encoded, fill_folder, make_tar, pictures
+
+import toongan
 from toongan import packed, packing, sources
 from toongan.datasets import DrawnSet
 
@@ -59,7 +60,8 @@ def test_killed_while_packing_goes_on_to_the_same_bytes(home, dataset, count, tm
         process = start(home, dataset, "--count", count)
         wait_for(
             lambda share=share: any(
-                path.stat().st_size > share * count * 32 * 32 * 3 for path in (home / "data").glob("*/.32px.part/images.npy")
+                path.stat().st_size > share * count * 32 * 32 * 3
+                for path in (home / "data").glob("*/.32px.part/images.npy")
             ),
             process,
         )

@@ -17,11 +17,19 @@ def test_layout():
 
 
 def test_make_targets_exist():
-    for target in ("faces", "test", "soak", "bench", "notebooks", "lab", "export", "gpu", "help"):
+    for target in ("faces", "test", "soak", "lint", "format", "bench", "notebooks", "lab", "export", "gpu", "help"):
         done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     minutes = subprocess.run(["make", "-n", "faces", "MINUTES=1"], cwd=REPOSITORY, capture_output=True, text=True)
     assert "train --run quickstart --minutes 1" in minutes.stdout
+
+
+def test_files_have_the_form_that_make_lint_checks():
+    for arguments in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_benchmark_runs(home):

@@ -24,7 +24,7 @@ SMALLER = [
     (r"\.venv\\Scripts\\python", "python"),
     (r"toongan train --minutes", "toongan train --dataset avatars --run windows --minutes"),
     (r"^make faces$", f"make faces MINUTES=0.02 {INSTALLED}"),
-    (r"^make (test|export|notebooks)$", rf"make -n \1 {INSTALLED}"),
+    (r"^make (test|export|notebooks|format)$", rf"make -n \1 {INSTALLED}"),
     (r"--count (20000|50000)", "--count 128"),
     (r"--image-size (64|128)", ""),
     (r"--minutes \d+", TINY),
@@ -65,7 +65,9 @@ def test_every_command_runs(tmp_path, shared_home):
             "OMP_NUM_THREADS": "1",
         }
         for command in commands():
-            done = subprocess.run(smaller(command), shell=True, cwd=clone, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                smaller(command), shell=True, cwd=clone, env=environment, capture_output=True, text=True
+            )
             assert done.returncode == 0, (command, smaller(command), done.stdout[-2000:], done.stderr[-2000:])
     runs = {path.name for path in (home / "checkpoints").iterdir()}
     assert {"quickstart", "windows", "my-run", "mine", "many"} <= runs

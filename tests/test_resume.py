@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-import toongan
 import torch
 from conftest import REPOSITORY, TINY
+
+import toongan
 from toongan import checkpoints, engine, mirror, trainer
 from toongan.runs import Run
 
@@ -158,7 +159,10 @@ def test_length_is_fixed_once(home, monkeypatch):
     [
         ({"batch_size": 32, "kimg": 0.64}, "--batch-size was 16 and is now 32"),
         ({"seed": 7}, "--seed was 0 and is now 7"),
-        ({"recipe": "classic", "latent_dim": 50}, "--recipe was modern and is now classic; --latent-dim was 100 and is now 50"),
+        (
+            {"recipe": "classic", "latent_dim": 50},
+            "--recipe was modern and is now classic; --latent-dim was 100 and is now 50",
+        ),
         ({"kimg": 2.0}, "--kimg was 0.64 and is now 2"),
         ({"kimg": None, "minutes": 3.0}, "--minutes was None and is now 3"),
         ({"dataset": "avatars:lorelei"}, "--dataset was avatars and is now avatars:lorelei"),

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+
 from toongan import ToonGANError, find_run, load_discriminator, load_generator
 from toongan.models import Discriminator, Generator
 from toongan.paths import atomic_write
@@ -116,5 +117,7 @@ def test_atomic_write_keeps_the_old_file_on_failure(tmp_path):
 
 
 def test_a_run_that_is_not_there(tiny_home):
-    with pytest.raises(ToonGANError, match="nope has no G.pth .* train it first: .* --run nope; or take one that is there: .*tiny"):
+    with pytest.raises(
+        ToonGANError, match="nope has no G.pth .* train it first: .* --run nope; or take one that is there: .*tiny"
+    ):
         find_run("nope")

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toongan
 from conftest import REPOSITORY, command
 from makers import (
     CARTOON_SET_ATTRIBUTES,
@@ -32,6 +31,8 @@ from makers import (
     pictures,
 )
 from PIL import Image
+
+import toongan
 from toongan import sources
 
 
@@ -47,8 +48,8 @@ def reasons(data: toongan.PackedDataset) -> dict[str, str]:
     return {row["source"]: row["reason"] for row in rows}
 
 
-def own_folder(home: Path, extra: dict[str, bytes] = {}, count: int = 70) -> Path:
-    return fill_folder(home / "mine", pictures(count) | extra)
+def own_folder(home: Path, extra: dict[str, bytes] | None = None, count: int = 70) -> Path:
+    return fill_folder(home / "mine", pictures(count) | (extra or {}))
 
 
 # --- good ones ------------------------------------------------------------------------------
@@ -220,7 +221,13 @@ def test_bad_files_are_left_out_counted_and_listed(home):
         "face-0005 copy.png": sources.DUPLICATE,
         "sub/copy.png": sources.DUPLICATE,
     }
-    assert data.meta["left_out"] == {sources.NOT_A_PICTURE: 5, sources.DAMAGED: 2, sources.DUPLICATE: 3, sources.EMPTY: 1, sources.FOREIGN: 1}
+    assert data.meta["left_out"] == {
+        sources.NOT_A_PICTURE: 5,
+        sources.DAMAGED: 2,
+        sources.DUPLICATE: 3,
+        sources.EMPTY: 1,
+        sources.FOREIGN: 1,
+    }
 
 
 @pytest.mark.parametrize("damage", range(12))
@@ -352,7 +359,9 @@ def test_nothing_leaves_an_archive(home):
     evil = encoded(drawing(700))
     path = home / "faces.tar"
     with tarfile.open(path, "w") as archive:
-        for name, data in (pictures(64) | {"../victim.png": evil, "a/../../victim.png": evil, str(target): evil}).items():
+        for name, data in (
+            pictures(64) | {"../victim.png": evil, "a/../../victim.png": evil, str(target): evil}
+        ).items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -428,9 +437,7 @@ def write_tiny_members(path: Path, count: int) -> None:
         for number in range(count):
             name = b"%08d" % number
             file.write(local.pack(b"PK\3\4", 20, 0, 0, 0, 33, check, 1, 1, 8, 0, name, b"x"))
-            entries.append(
-                central.pack(b"PK\1\2", 20, 20, 0, 0, 0, 33, check, 1, 1, 8, 0, 0, 0, 0, 0, offset, name)
-            )
+            entries.append(central.pack(b"PK\1\2", 20, 20, 0, 0, 0, 33, check, 1, 1, 8, 0, 0, 0, 0, 0, offset, name))
             offset += local.size
         directory = b"".join(entries)
         file.write(directory)

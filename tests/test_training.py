@@ -6,10 +6,11 @@ import itertools
 import json
 
 import pytest
-import toongan
 import torch
 from conftest import DEVICES, TINY
 from PIL import Image
+
+import toongan
 from toongan import engine, hardware
 from toongan.models import Discriminator, Generator, init_weights
 from toongan.runs import HISTORY_COLUMNS, Run
@@ -162,7 +163,9 @@ def test_a_busy_machine_is_said(home, monkeypatch, capsys, busy):
     monkeypatch.setattr(engine, "measure_speed", lambda trainer, progress: 100.0)
     monkeypatch.setattr(engine.time, "thread_time", iter([0.0, 0.0 if busy else 1e6]).__next__)
     toongan.train(toongan.TrainConfig(run="r", minutes=0.01, device="cpu", **TINY))
-    assert ("Other programs keep this machine busy: training has to wait 100% of the time" in capsys.readouterr().out) == busy
+    assert (
+        "Other programs keep this machine busy: training has to wait 100% of the time" in capsys.readouterr().out
+    ) == busy
 
 
 def test_speed_is_measured(home):

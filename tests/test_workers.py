@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import REPOSITORY
+
 from toongan.workers import WorkerDied, Workers
 
 

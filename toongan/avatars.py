@@ -54,9 +54,7 @@ def check_style(name: str) -> None:
         ToonGANError: there is no such style, or it draws no faces.
     """
     if name not in styles():
-        raise ToonGANError(
-            f"has no style {name!r}; {near(name)}choose one of: {', '.join(styles())}.", "dataset"
-        )
+        raise ToonGANError(f"has no style {name!r}; {near(name)}choose one of: {', '.join(styles())}.", "dataset")
 
 
 @cache

@@ -1,7 +1,7 @@
 """The command line, derived from the configuration dataclasses."""
 
 import sys
-from typing import Annotated, Union
+from typing import Annotated
 
 import tyro
 
@@ -9,12 +9,12 @@ from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig
 from .errors import ToonGANError
 from .paths import display
 
-Command = Union[
-    Annotated[TrainConfig, tyro.conf.subcommand("train")],
-    Annotated[GenerateConfig, tyro.conf.subcommand("generate")],
-    Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")],
-    Annotated[DataConfig, tyro.conf.subcommand("data")],
-]
+Command = (
+    Annotated[TrainConfig, tyro.conf.subcommand("train")]
+    | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
+    | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
+    | Annotated[DataConfig, tyro.conf.subcommand("data")]
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

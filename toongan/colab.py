@@ -17,7 +17,9 @@ def mirror_in_drive() -> Path:
     try:
         from google.colab import drive
     except ImportError as error:
-        raise ToonGANError("is for Google Colab; set it to False here, checkpoints are on your disk anyway.", "DRIVE") from error
+        raise ToonGANError(
+            "is for Google Colab; set it to False here, checkpoints are on your disk anyway.", "DRIVE"
+        ) from error
     try:
         drive.mount(MOUNT)
     except Exception as error:  # its errors are of private types, and differ from version to version

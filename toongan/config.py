@@ -53,7 +53,9 @@ class TrainConfig:
     """Same seed, same machine, same versions: same bytes on the CPU."""
     recipe: Recipe = "modern"
     """classic: the loss, norms and rates of the paper. modern: smooth kernels, a steadier opponent, higher rates (chapter 03)."""
-    base_channels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64 on a GPU, 16 on the CPU)")] = None
+    base_channels: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64 on a GPU, 16 on the CPU)")
+    ] = None
     """Width of both nets."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
@@ -93,8 +95,7 @@ class TrainConfig:
         check_choice(self.precision, "precision", ("auto", "fp32", "bf16", "fp16"))
         if self.count is not None and self.batch_size > self.count:
             raise ToonGANError(
-                f"is {self.batch_size}, more than the {self.count} pictures to train on; "
-                "lower it or raise the count.",
+                f"is {self.batch_size}, more than the {self.count} pictures to train on; lower it or raise the count.",
                 "batch_size",
             )
 
@@ -204,6 +205,4 @@ def check_choice(value: str, option: str, choices: tuple[str, ...]) -> None:
 def check_name(name: str, option: str) -> None:
     """A run's name becomes a folder on every system, so it is kept plain."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
-        raise ToonGANError(
-            f"must be a plain name of letters, digits, '-', '_' and '.', not {name!r}.", option
-        )
+        raise ToonGANError(f"must be a plain name of letters, digits, '-', '_' and '.', not {name!r}.", option)

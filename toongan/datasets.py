@@ -92,7 +92,9 @@ class OwnSet:
             raise self.missing()
         if self.kind in ("folder", "drive"):
             if not self.path.is_dir():
-                raise ToonGANError(f"folder:{self.path} is a file; for an archive, use zip:PATH or tar:PATH.", "dataset")
+                raise ToonGANError(
+                    f"folder:{self.path} is a file; for an archive, use zip:PATH or tar:PATH.", "dataset"
+                )
             return FolderSource(self.path)
         if self.path.is_dir():
             raise ToonGANError(f"{self.kind}:{self.path} is a folder; use folder:PATH.", "dataset")
@@ -145,7 +147,10 @@ class RemoteSet:
         """Say so if pictures are missing from a set whose number is known."""
         found = len(data) + sum(data.left_out.values())
         if self.pictures and found < self.pictures:
-            print(f"{self.name} should hold {self.pictures:,} pictures, but {found:,} came: is this copy complete?", flush=True)
+            print(
+                f"{self.name} should hold {self.pictures:,} pictures, but {found:,} came: is this copy complete?",
+                flush=True,
+            )
 
     def in_drive(self) -> list[Path]:
         names = [f"{self.name}{self.suffix}", f"{self.name}.zip", f"{self.name}.tar", self.name]
@@ -281,7 +286,10 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
 
 def report(data: PackedDataset, new: int, seconds: float) -> None:
     """Say what was packed, and what was left out."""
-    print(f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}", flush=True)
+    print(
+        f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}",
+        flush=True,
+    )
     if data.meta["enlarged"]:
         size = data.meta["image_size"]
         print(f"{data.meta['enlarged']:,} pictures were smaller than {size} px and had to be enlarged.", flush=True)

@@ -62,6 +62,7 @@ def diagnose(history: list[dict], variety_share: float | None = None) -> Finding
     """
     if len(history) < ROWS:
         return None
+
     def mean(name: str) -> float:
         return sum(row[name] for row in history[-ROWS:]) / ROWS
 

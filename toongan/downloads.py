@@ -154,9 +154,7 @@ class Download:
         if status in (401, 403):
             raise ToonGANError(f"Cannot download {self.url}: the server does not allow it (HTTP {status}).")
         if status == 404:
-            raise ToonGANError(
-                f"Cannot download {self.url}: it is not there (HTTP 404); {self.missing}."
-            )
+            raise ToonGANError(f"Cannot download {self.url}: it is not there (HTTP 404); {self.missing}.")
         if status >= 400:
             raise ToonGANError(f"Cannot download {self.url}: the server answers HTTP {status}.")
 

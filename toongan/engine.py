@@ -294,7 +294,11 @@ class Session:
             + f"; to repeat exactly: --kimg {self.steps * config.batch_size / 1000!r}"
         )
         if self.device.type == "cpu" and config.device == "auto":
-            lasts = f"it takes about {self.length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
+            lasts = (
+                f"it takes about {self.length['minutes']:g} min all the same"
+                if speed
+                else "the bar shows how long it takes"
+            )
             self.say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
         if self.device.type == "cpu" and speed and share < BUSY:
             self.say(

@@ -28,7 +28,9 @@ PAIRS = 10
 COPIES = 0.05
 POOR_VARIETY = 0.1
 CHARTS = 3
-INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 # What a card shows, and how: key, title, factor, decimals, unit.
 FIGURES = (
     ("frechet_distance", f"Fréchet distance, {EXTRACTOR}", 1, 1, ""),
@@ -345,7 +347,9 @@ def table(card: dict) -> str:
     text = [heading(card), *(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows)]
     for name, one in (card["attributes"] or {}).items():
         if one["legible"]:
-            drawn = f"{one['values'] - len(one['forgotten'])} of {one['values']} values drawn, " if one["values"] else ""
+            drawn = (
+                f"{one['values'] - len(one['forgotten'])} of {one['values']} values drawn, " if one["values"] else ""
+            )
             text.append(
                 f"  {name:<20} {drawn}mix {100 * one['distance']:.0f} % apart (floor {100 * one['floor']:.0f} %); "
                 f"read right {100 * one['accuracy']:.0f} % of the time on real pictures"
@@ -365,7 +369,9 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     figures.axis("off")
     figures.set_title("Figures", loc="left")
     names = ("", "generated", "floor: real against real")
-    cells = figures.table(lines_of(card), colLabels=names, colWidths=(0.5, 0.25, 0.25), cellLoc="left", bbox=(0, 0, 1, 1))
+    cells = figures.table(
+        lines_of(card), colLabels=names, colWidths=(0.5, 0.25, 0.25), cellLoc="left", bbox=(0, 0, 1, 1)
+    )
     cells.auto_set_font_size(False)
     cells.set_fontsize(10)
     plot_two_sample(test, card["figures"]["two_sample"])
@@ -396,6 +402,17 @@ def plot_two_sample(ax: plt.Axes, test: dict) -> None:
     names = ("generated", "floor")
     shares = np.array([[100 * test[name][key] for key in ("accuracy", "low", "high")] for name in names])
     errors = np.clip([shares[:, 0] - shares[:, 1], shares[:, 2] - shares[:, 0]], 0, None)
-    ax.bar(("generated", "other real\n(floor)"), shares[:, 0], yerr=errors, capsize=6, color=("0.8", "0.35"), edgecolor="0.2")
+    ax.bar(
+        ("generated", "other real\n(floor)"),
+        shares[:, 0],
+        yerr=errors,
+        capsize=6,
+        color=("0.8", "0.35"),
+        edgecolor="0.2",
+    )
     ax.axhline(50, color="black", linestyle=":", linewidth=1)
-    ax.set(ylim=(0, 105), ylabel="right answers (%)", title="Told from held-out pictures\n(50 %, dotted: indistinguishable)")
+    ax.set(
+        ylim=(0, 105),
+        ylabel="right answers (%)",
+        title="Told from held-out pictures\n(50 %, dotted: indistinguishable)",
+    )

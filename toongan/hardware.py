@@ -75,7 +75,10 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    cores, threads = (f"{n} {name}{'s' * (n != 1)}" for n, name in ((os.cpu_count() or 1, "core"), (torch.get_num_threads(), "thread")))
+    cores, threads = (
+        f"{n} {name}{'s' * (n != 1)}"
+        for n, name in ((os.cpu_count() or 1, "core"), (torch.get_num_threads(), "thread"))
+    )
     return f"CPU, {cores}, {threads} ({platform.machine()})"
 
 

@@ -221,7 +221,9 @@ def explain(slug: str, folder: Path, code: int, output: str) -> None:
     if status in (401, 403) or "Authentication required" in output:
         raise Denied(f"HTTP {status}" if status >= 400 else "not logged in")
     if status == 404:
-        raise ToonGANError(f"Kaggle has no data set {slug} any more (HTTP 404); take it from elsewhere and use zip:PATH.")
+        raise ToonGANError(
+            f"Kaggle has no data set {slug} any more (HTTP 404); take it from elsewhere and use zip:PATH."
+        )
     if "NameResolutionError" in output or "Max retries exceeded" in output:
         raise Temporary("Kaggle cannot be reached; is this machine online?")
     if status == 429:

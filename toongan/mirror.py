@@ -94,7 +94,9 @@ class Mirror:
 def copies(folder: Path) -> list[Path]:
     """The copies in a mirror, newest first."""
     try:
-        return sorted((path for path in folder.iterdir() if re.fullmatch(r"checkpoint-\d{9}\.pt", path.name)), reverse=True)
+        return sorted(
+            (path for path in folder.iterdir() if re.fullmatch(r"checkpoint-\d{9}\.pt", path.name)), reverse=True
+        )
     except OSError:
         return []
 

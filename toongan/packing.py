@@ -26,11 +26,11 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
+from .data import tile
 from .errors import ToonGANError
 from .holdout import evenly
 from .packed import FORMAT, NOT_LABELS
 from .paths import display, writable_folder
-from .data import tile
 from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
 from .workers import WorkerDied, Workers
 
@@ -247,9 +247,7 @@ class Part:
             [self.count, picture.source, picture.sha256, key, labels],
         )
         if not done.rowcount:
-            (first,) = self.journal.execute(
-                "SELECT source FROM pictures WHERE sha256 = ?", [picture.sha256]
-            ).fetchone()
+            (first,) = self.journal.execute("SELECT source FROM pictures WHERE sha256 = ?", [picture.sha256]).fetchone()
             self.leave_out(LeftOut(picture.source, DUPLICATE, first))
             return
         pixels = np.ascontiguousarray(picture.pixels)

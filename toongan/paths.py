@@ -58,8 +58,7 @@ def writable_folder(folder: Path) -> Path:
             pass
     except OSError as error:
         raise ToonGANError(
-            f"Cannot write to {folder} ({error.strerror}); "
-            "set TOONGAN_HOME to a folder of yours, or free some space."
+            f"Cannot write to {folder} ({error.strerror}); set TOONGAN_HOME to a folder of yours, or free some space."
         ) from error
     return folder
 

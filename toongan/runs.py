@@ -156,7 +156,8 @@ def find_run(*names: str) -> Run:
     others = ", ".join(sorted({path.parent.name for folder in folders for path in folder.glob("*/G.pth")}))
     raise ToonGANError(
         f"{' or '.join(names)} has no G.pth under {display(folders[0])}; "
-        f"train it first: python -m toongan train --run {names[0]}" + (f"; or take one that is there: {others}" if others else ""),
+        f"train it first: python -m toongan train --run {names[0]}"
+        + (f"; or take one that is there: {others}" if others else ""),
         "run",
     )
 

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from . import avatars
-from .errors import ToonGANError
 from .data import to_rgb, to_square
+from .errors import ToonGANError
 
 CHUNK = 64
 CHUNK_BYTES = 32 << 20
@@ -35,7 +35,9 @@ MAX_MEMBERS = 2_500_000
 MAX_RATIO = 100
 # Below this size no archive is a bomb, whatever its ratio.
 HARMLESS_BYTES = 256 << 20
-PICTURE_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .tga .jp2 .avif .ico .psd".split())
+PICTURE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .tga .jp2 .avif .ico .psd".split()
+)
 FOREIGN_ENDINGS = frozenset(".heic .heif .svg .pdf .eps .ai .kra .xcf .clip .raw .dng .cr2 .nef .arw".split())
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 CSV_BYTES = 1 << 16

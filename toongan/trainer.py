@@ -49,16 +49,12 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             G, D = map(init_weights, self.make_nets())
-        self.G, self.D = (
-            world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D)
-        )
+        self.G, self.D = (world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D))
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
         self.players = world.replica(self.G), world.replica(self.D)
 
         # Whether to record the step: not where losses are scaled by hand, ranks wait for one another, or bytes must repeat.
-        self.graphs = (
-            device.type == "cuda" and precision != "fp16" and world.size == 1 and not config.deterministic
-        )
+        self.graphs = device.type == "cuda" and precision != "fp16" and world.size == 1 and not config.deterministic
         self.graph: StepGraph | None = None
         self.optimizer_g = self.adam(self.G, self.recipe.rate_g)
         self.optimizer_d = self.adam(self.D, self.recipe.rate_d)
