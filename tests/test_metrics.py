@@ -279,7 +279,7 @@ def test_a_good_card_has_nothing_to_add_and_a_bad_one_says_what():
         "count": "100 pictures are few",
         "variety": "G repeats itself: its pictures are only 3 % as varied",
         "figures": "precision and recall are 0",
-        "attributes": "top: 2 of 34 values are forgotten: bob, none.",
+        "attributes": "top: 2 of 34 values forgotten: bob, none.",
     }
     for key, text in expected.items():
         said = evaluation.findings({**GOOD, key: bad[key]})

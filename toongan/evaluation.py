@@ -283,7 +283,7 @@ def findings(card: dict) -> list[str]:
         if one.get("forgotten"):
             some = ", ".join(value or "none" for value in one["forgotten"][:5])
             more = ", …" if len(one["forgotten"]) > 5 else ""
-            said.append(f"{name}: {len(one['forgotten'])} of {one['values']} values are forgotten: {some}{more}.")
+            said.append(f"{name}: {len(one['forgotten'])} of {one['values']} values forgotten: {some}{more}.")
     unread = [name for name, one in (card["attributes"] or {}).items() if not one["legible"]]
     if unread:
         said.append(f"Left out, since the classifier cannot read them on real pictures: {', '.join(unread)}.")
