@@ -366,7 +366,7 @@ class Session:
             self.mirror.close()
 
     def milestone(self) -> None:
-        """Draw the sample grid, look at it, save all."""
+        """Draw the sample grid, judge it, and write `G.pth`, `D.pth` and the history."""
         if not self.world.leads:
             return
         number = self.to_draw.index(self.done)

@@ -75,11 +75,12 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    cores, threads = (
-        f"{n} {name}{'s' * (n != 1)}"
-        for n, name in ((os.cpu_count() or 1, "core"), (torch.get_num_threads(), "thread"))
-    )
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "thread")
     return f"CPU, {cores}, {threads} ({platform.machine()})"
+
+
+def counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def synchronize(device: torch.device) -> None:
