@@ -227,6 +227,14 @@ def measure(job: dict) -> dict:
     }
 
 
+def read_costs(parser: argparse.ArgumentParser) -> dict[str, float]:
+    """What a picture costs each variant, 1 for the modern recipe."""
+    costs = {row["variant"]: float(row["cost"]) for row in jobs.rows_of(COSTS)}
+    if not costs:
+        parser.error(f"{os.path.relpath(COSTS)} is not there; run python -m benchmarks.ablation --costs first.")
+    return costs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variants", nargs="*", help="only these")
@@ -244,9 +252,7 @@ def main() -> None:
     elif options.costs:
         measure_costs(options.rounds, options.seconds, options.pictures)
     else:
-        costs = {row["variant"]: float(row["cost"]) for row in jobs.rows_of(COSTS)}
-        if not costs:
-            parser.error(f"{os.path.relpath(COSTS)} is not there; run python -m benchmarks.ablation --costs first.")
+        costs = read_costs(parser)
         toongan.prepare(toongan.DataConfig(count=options.pictures))
         wanted = [
             {

@@ -53,6 +53,22 @@ def measure(job: dict) -> dict:
     held_out, training = (
         np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (held_out_rows(len(data)), training_rows(len(data)))
     )
+    verdict = judge(history, samples, held_out, training)
+    folder = jobs.RESULTS / "collapse"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{loop}-{dataset.rpartition(':')[2]}-{seed}.webp"
+    Image.fromarray(tile(samples[:16])).save(folder / name, quality=80)
+    last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
+    return {
+        **{name: round(value, 4) for name, value in last.items()},
+        **verdict,
+        "device": hardware.describe(torch.device("cpu")).partition(",")[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def judge(history: list[dict], samples: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> dict:
+    """Has it collapsed, and why; from the history of a run and as many samples as held-out and training pictures."""
     quick = QuickDistance(held_out)
     mean = np.broadcast_to(training.mean(0).round().astype(np.uint8), training.shape)
     distance, distance_of_mean = quick.distance(samples), quick.distance(np.array(mean))
@@ -61,22 +77,19 @@ def measure(job: dict) -> dict:
     why = finding.name if finding else ""
     if not why and not distance < distance_of_mean:
         why = "nothing learned"
-    folder = jobs.RESULTS / "collapse"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{loop}-{dataset.rpartition(':')[2]}-{seed}.webp"
-    Image.fromarray(tile(samples[:16])).save(folder / name, quality=80)
-    last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
     return {
-        **{name: round(value, 4) for name, value in last.items()},
         "collapsed": int(bool(why)),
         "why": why,
         "variety": round(variety, 3),
         "distance": round(distance, 1),
         "distance_of_mean": round(distance_of_mean, 1),
         "floor": round(quick.distance(training), 1),
-        "device": hardware.describe(torch.device("cpu")).partition(",")[0],
-        "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def rows_of_history(run: toongan.Run) -> list[dict]:
+    columns = run.history()
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
 def our_run(recipe: str, dataset: str, pictures: int, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
@@ -86,8 +99,7 @@ def our_run(recipe: str, dataset: str, pictures: int, seed: int, kimg: float) ->
         run=name, dataset=dataset, count=pictures, seed=seed, kimg=kimg, recipe=recipe, device="cpu", restart=True
     )
     run = toongan.train(config, progress=False)
-    columns = run.history()
-    history = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    history = rows_of_history(run)
     generator = load_generator(run.generator_path)
     samples = draw(generator, torch.randn(PICTURES, generator.latent_dim, generator=seeded(seed, "collapse")))
     for folder in (run.checkpoints, run.generated):

@@ -1,5 +1,6 @@
 """The repository itself: layout, make targets, requirements, README."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -86,6 +87,20 @@ def test_collapse_benchmark_counts(home, tmp_path, monkeypatch):
     printed = benchmark("collapse", *small)
     assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
     assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
+
+
+def test_few_pictures_benchmark_judges_all_by_the_same_pictures(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    (tmp_path / "ablation-costs.csv").write_text("variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n")
+    assert benchmark("few", "--pictures", "320", "--kimg", "0.64").count("frechet_distance") == 4
+    with open(tmp_path / "few.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
+        ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
+    ]  # fmt: skip
+    assert {row["judged_by"] for row in rows} == {"20"}, "those of the large set's that the small one has not"
+    assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
+    assert len(list((tmp_path / "few").glob("*.webp"))) == 4
 
 
 def test_workers_do_not_load_torch():

@@ -1,0 +1,129 @@
+"""What a run makes of 1,000 pictures only: `python -m benchmarks.few`.
+
+The modern recipe on 1,000 pictures, the same with mirrored pictures and with DiffAugment, and the modern recipe on 17,500; all
+at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the same pictures, which none of them
+was trained on. Rows go to `benchmarks/results/few.csv`, samples beside it.
+
+`by_heart` is r_v of Karras et al. 2020 (*Training Generative Adversarial Networks with Limited Data*, section 3.1): how far
+D's logits of held-out pictures have fallen from those of the pictures that it was trained on towards those of generated ones.
+0 if D knows nothing by heart, 1 if new drawings look generated to it.
+"""
+
+import argparse
+import shutil
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+
+import toongan
+from toongan import features, hardware, metrics
+from toongan.data import tile, to_tensor
+from toongan.holdout import evenly, held_out_rows, training_rows
+from toongan.runs import load_discriminator, load_generator
+from toongan.trainer import draw, seeded
+
+from . import ablation, collapse, jobs
+
+TABLE = jobs.RESULTS / "few.csv"
+MANY, FEW = 20_000, 1_142  # of which an eighth, at most 2,500, is held out
+RUNS = (("modern", MANY), ("modern", FEW), ("flips", FEW), ("DiffAugment", FEW))
+COLUMNS = (
+    "variant", "pictures", "many", "seed", "kimg", "trained_on", "collapsed", "why", "variety", "by_heart", "judged_by",
+    "frechet_distance", "frechet_floor", "precision", "precision_floor", "recall", "recall_floor", "copy_ratio", "device",
+    "date",
+)  # fmt: skip
+THUMBNAILS = 512
+
+
+def measure(job: dict) -> dict:
+    variant, pictures, seed = ablation.variants()[job["variant"]], job["pictures"], job["seed"]
+    name = f"few-{job['variant']}-{pictures}-{seed}".replace(" ", "_")
+    config = toongan.TrainConfig(
+        run=name, restart=True, count=pictures, seed=seed, kimg=job["kimg"], device="cpu", **variant.settings
+    )
+    with ablation.in_place_of_modern(variant):
+        torch.manual_seed(seed)  # what some variants change pictures with
+        run = toongan.train(config, progress=False)
+    G, D = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
+
+    # A set of avatars begins with the same ones however large it is: of the large one, judge by those beyond the small one.
+    data = toongan.prepare(toongan.DataConfig(count=job["many"]), progress=False)
+    few = min(FEW, job["many"] // 2)
+    judges, others = (rows[rows >= few] for rows in (held_out_rows(len(data)), training_rows(len(data))))
+    others = evenly(others, len(judges))
+    samples = draw(G, torch.randn(len(judges), G.latent_dim, generator=seeded(0, "evaluate")))
+    real = features.data_features(data, judges)
+    found = metrics.distances(features.features_of(samples), real)
+    floor = metrics.distances(features.data_features(data, others), real)
+
+    trained_on = training_rows(pictures)
+    training, held_out = (np.asarray(data.images[evenly(rows, THUMBNAILS)]) for rows in (trained_on, judges))
+    with torch.no_grad():
+        known, new, drawn = (
+            D(to_tensor(torch.from_numpy(np.array(these)))).mean().item()
+            for these in (training, held_out, samples[:THUMBNAILS])
+        )
+    verdict = collapse.judge(collapse.rows_of_history(run), samples[:THUMBNAILS], held_out, training)
+    folder = jobs.RESULTS / "few"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tile(samples[:16])).save(folder / f"{name.removeprefix('few-')}.webp", quality=80)
+    for made in (run.checkpoints, run.generated):
+        shutil.rmtree(made)
+    return {
+        "trained_on": len(trained_on),
+        **{name: verdict[name] for name in ("collapsed", "why", "variety")},
+        "by_heart": round((known - new) / (known - drawn), 4),
+        "judged_by": len(judges),
+        **{
+            f"{name}{end}": round(values[name], 4)
+            for end, values in (("", found), ("_floor", floor))
+            for name in ("precision", "recall")
+        },
+        "frechet_distance": round(found["frechet_distance"], 2),
+        "frechet_floor": round(floor["frechet_distance"], 2),
+        "copy_ratio": round(
+            metrics.memorisation(samples, np.asarray(data.images[judges]), np.asarray(data.images[trained_on]))[
+                "ratio"
+            ],
+            3,
+        ),
+        "device": hardware.describe(torch.device("cpu")).partition(",")[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--kimg", type=float, default=300.0, help="thousand images for the modern recipe")
+    parser.add_argument(
+        "--pictures", type=int, default=MANY, help="of the large set; the small one has at most half of them"
+    )
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        jobs.answer(options.job, measure)
+        return
+    costs = ablation.read_costs(parser)
+    few = min(FEW, options.pictures // 2)
+    for count in (options.pictures, few):
+        toongan.prepare(toongan.DataConfig(count=count))
+    wanted = [
+        {
+            "variant": variant,
+            "pictures": few if pictures == FEW else options.pictures,
+            "many": options.pictures,
+            "seed": seed,
+            "kimg": round(options.kimg / costs[variant], 1),
+        }
+        for seed in options.seeds
+        for variant, pictures in RUNS
+    ]
+    jobs.run_all("benchmarks.few", wanted, TABLE, COLUMNS, options.at_once)
+
+
+if __name__ == "__main__":
+    main()
