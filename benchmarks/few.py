@@ -4,7 +4,7 @@ The modern recipe on 1,000 pictures, the same with mirrored pictures and with Di
 at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the same pictures, which none of them
 was trained on. Rows go to `benchmarks/results/few.csv`, samples beside it.
 
-`by_heart` is r_v of Karras et al. 2020 (*Training Generative Adversarial Networks with Limited Data*, section 3.1): how far
+`by_heart` is r_v of Karras et al. 2020 (*Training Generative Adversarial Networks with Limited Data*, section 3): how far
 D's logits of held-out pictures have fallen from those of the pictures that it was trained on towards those of generated ones.
 0 if D knows nothing by heart, 1 if new drawings look generated to it.
 """
@@ -65,6 +65,7 @@ def measure(job: dict) -> dict:
             D(to_tensor(torch.from_numpy(np.array(these)))).mean().item()
             for these in (training, held_out, samples[:THUMBNAILS])
         )
+    copying = metrics.memorisation(samples, np.asarray(data.images[judges]), np.asarray(data.images[trained_on]))
     verdict = collapse.judge(collapse.rows_of_history(run), samples[:THUMBNAILS], held_out, training)
     folder = jobs.RESULTS / "few"
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,12 +84,7 @@ def measure(job: dict) -> dict:
         },
         "frechet_distance": round(found["frechet_distance"], 2),
         "frechet_floor": round(floor["frechet_distance"], 2),
-        "copy_ratio": round(
-            metrics.memorisation(samples, np.asarray(data.images[judges]), np.asarray(data.images[trained_on]))[
-                "ratio"
-            ],
-            3,
-        ),
+        "copy_ratio": round(copying["ratio"], 3),
         "device": hardware.describe(torch.device("cpu")).partition(",")[0],
         "date": time.strftime("%Y-%m-%d"),
     }
