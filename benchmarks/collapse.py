@@ -7,8 +7,9 @@ A run has collapsed if at its end one of these holds:
 
 - D has won: over the last rows, the real score is more than 0.9 above the fake score and D's loss below 0.2
   (`toongan.doctor`);
-- G repeats itself: its pictures vary less than 0.35 times as much as the data's (`toongan.doctor`);
-- nothing learned: the pictures are further from held-out ones than a set that is one and the same picture, their mean.
+- G repeats itself: its pictures vary less than 0.35 times as much as the data's (`toongan.doctor`; before 50,000 images this is
+  fog and no illness, which spares the textbook loop);
+- beaten by a mean face: the pictures are further from held-out ones than a set that is one and the same picture, their mean.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def judge(history: list[dict], samples: np.ndarray, held_out: np.ndarray, traini
     finding = doctor.diagnose(history, variety) if np.isfinite(history[-1]["loss_d"]) else doctor.NOTHING_MOVES
     why = finding.name if finding else ""
     if not why and not distance < distance_of_mean:
-        why = "nothing learned"
+        why = "beaten by a mean face"
     return {
         "collapsed": int(bool(why)),
         "why": why,
