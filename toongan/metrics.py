@@ -345,7 +345,7 @@ def plot_mix(ax: plt.Axes, name: str, attribute: dict, most: int = 12) -> None:
     more = f", the {len(shown)} of {len(mix)} values that differ most" if len(mix) > most else ""
     ax.set_title(f"{name.replace('_', ' ')}{more}\n{attribute['distance']:.0%} apart, floor {attribute['floor']:.0%}", fontsize=10)
     ax.set_xlabel("share of the pictures (%)")
-    ax.legend()
+    ax.legend(fontsize=8)
 
 # %% ../notebooks/05_evaluation.ipynb #05-47
 def thumbnails(pictures: np.ndarray, side: int = 32) -> torch.Tensor:
