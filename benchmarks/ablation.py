@@ -13,16 +13,13 @@ import contextlib
 import csv
 import dataclasses
 import os
-import shutil
 import statistics
 import time
 
 import torch
-from PIL import Image
 
 import toongan
 from toongan import engine, features, hardware, metrics, training
-from toongan.data import tile
 from toongan.feeding import place
 from toongan.holdout import evenly, held_out_rows, training_rows
 from toongan.models import Discriminator, Generator
@@ -193,18 +190,22 @@ def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
             print(f"{name:28} {cost:.2f}", flush=True)
 
 
-def measure(job: dict) -> dict:
-    """Train a variant and measure it."""
-    variant = variants()[job["variant"]]
-    name = f"ablation-{job['variant']}-{job['seed']}"
-    name = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
+def train(name: str, variant: Variant, job: dict) -> toongan.Run:
     config = toongan.TrainConfig(
         run=name, restart=True, count=job["pictures"], seed=job["seed"], kimg=job["kimg"], device="cpu",
         **variant.settings,
     )  # fmt: skip
     with in_place_of_modern(variant):
         torch.manual_seed(job["seed"])  # what some variants change pictures with
-        run = toongan.train(config, progress=False)
+        return toongan.train(config, progress=False)
+
+
+def measure(job: dict) -> dict:
+    """Train a variant and measure it."""
+    variant = variants()[job["variant"]]
+    name = f"ablation-{job['variant']}-{job['seed']}"
+    name = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
+    run = train(name, variant, job)
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
     rows, others = held_out_rows(len(data)), training_rows(len(data))
     real = features.data_features(data, rows)
@@ -212,11 +213,8 @@ def measure(job: dict) -> dict:
     generator = load_generator(run.generator_path)
     samples = draw(generator, torch.randn(len(rows), generator.latent_dim, generator=seeded(0, "evaluate")))
     found = metrics.distances(features.features_of(samples), real)
-    folder = jobs.RESULTS / "ablation"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(tile(samples[:16])).save(folder / f"{name.removeprefix('ablation-')}.webp", quality=80)
-    for made in (run.checkpoints, run.generated):
-        shutil.rmtree(made)
+    jobs.keep_samples("ablation", name.removeprefix("ablation-"), samples)
+    jobs.delete(run)
     return {
         "frechet_distance": round(found["frechet_distance"], 2),
         "floor": round(metrics.distances(floor, real)["frechet_distance"], 2),
@@ -240,16 +238,12 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", help="only these")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=KIMG, help="thousand images for the modern recipe")
-    parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--costs", action="store_true", help="measure the costs of a step, on a quiet machine, and end")
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5, help="of --costs")
     parser.add_argument("--seconds", type=float, default=2.0, help="a round of a variant, for --costs")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.job:
-        jobs.answer(options.job, measure)
-    elif options.costs:
+    options = jobs.read_options(parser, measure)
+    if options.costs:
         measure_costs(options.rounds, options.seconds, options.pictures)
     else:
         costs = read_costs(parser)

@@ -13,17 +13,15 @@ A run has collapsed if at its end one of these holds:
 """
 
 import argparse
-import shutil
 import time
 from itertools import islice
 
 import numpy as np
 import torch
-from PIL import Image
 
 import toongan
 from toongan import doctor, hardware
-from toongan.data import batches, tile
+from toongan.data import batches
 from toongan.holdout import evenly, held_out_rows, training_rows
 from toongan.metrics import QuickDistance
 from toongan.runs import load_generator
@@ -55,10 +53,7 @@ def measure(job: dict) -> dict:
         np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (held_out_rows(len(data)), training_rows(len(data)))
     )
     verdict = judge(history, samples, held_out, training)
-    folder = jobs.RESULTS / "collapse"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{loop}-{dataset.rpartition(':')[2]}-{seed}.webp"
-    Image.fromarray(tile(samples[:16])).save(folder / name, quality=80)
+    jobs.keep_samples("collapse", f"{loop}-{dataset.rpartition(':')[2]}-{seed}", samples)
     last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
     return {
         **{name: round(value, 4) for name, value in last.items()},
@@ -103,8 +98,7 @@ def our_run(recipe: str, dataset: str, pictures: int, seed: int, kimg: float) ->
     history = rows_of_history(run)
     generator = load_generator(run.generator_path)
     samples = draw(generator, torch.randn(PICTURES, generator.latent_dim, generator=seeded(seed, "collapse")))
-    for folder in (run.checkpoints, run.generated):
-        shutil.rmtree(folder)
+    jobs.delete(run)
     return history, samples
 
 
@@ -128,12 +122,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3])
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--kimg", type=float, help="thousand images for every loop, instead of three minutes' worth")
-    parser.add_argument("--at-once", type=int, default=2)
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.job:
-        jobs.answer(options.job, measure)
-        return
+    options = jobs.read_options(parser, measure)
     for dataset in options.datasets:
         toongan.prepare(toongan.DataConfig(dataset, options.pictures))
     wanted = [

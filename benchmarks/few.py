@@ -10,16 +10,14 @@ D's logits of held-out pictures have fallen from those of the pictures that it w
 """
 
 import argparse
-import shutil
 import time
 
 import numpy as np
 import torch
-from PIL import Image
 
 import toongan
 from toongan import features, hardware, metrics
-from toongan.data import tile, to_tensor
+from toongan.data import to_tensor
 from toongan.holdout import evenly, held_out_rows, training_rows
 from toongan.runs import load_discriminator, load_generator
 from toongan.trainer import draw, seeded
@@ -38,14 +36,8 @@ THUMBNAILS = 512
 
 
 def measure(job: dict) -> dict:
-    variant, pictures, seed = ablation.variants()[job["variant"]], job["pictures"], job["seed"]
-    name = f"few-{job['variant']}-{pictures}-{seed}".replace(" ", "_")
-    config = toongan.TrainConfig(
-        run=name, restart=True, count=pictures, seed=seed, kimg=job["kimg"], device="cpu", **variant.settings
-    )
-    with ablation.in_place_of_modern(variant):
-        torch.manual_seed(seed)  # what some variants change pictures with
-        run = toongan.train(config, progress=False)
+    name = f"{job['variant']}-{job['pictures']}-{job['seed']}"
+    run = ablation.train(f"few-{name}", ablation.variants()[job["variant"]], job)
     G, D = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
 
     # A set of avatars begins with the same ones however large it is: of the large one, judge by those beyond the small one.
@@ -58,7 +50,7 @@ def measure(job: dict) -> dict:
     found = metrics.distances(features.features_of(samples), real)
     floor = metrics.distances(features.data_features(data, others), real)
 
-    trained_on = training_rows(pictures)
+    trained_on = training_rows(job["pictures"])
     training, held_out = (np.asarray(data.images[evenly(rows, THUMBNAILS)]) for rows in (trained_on, judges))
     with torch.no_grad():
         known, new, drawn = (
@@ -67,11 +59,8 @@ def measure(job: dict) -> dict:
         )
     copying = metrics.memorisation(samples, np.asarray(data.images[judges]), np.asarray(data.images[trained_on]))
     verdict = collapse.judge(collapse.rows_of_history(run), samples[:THUMBNAILS], held_out, training)
-    folder = jobs.RESULTS / "few"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(tile(samples[:16])).save(folder / f"{name.removeprefix('few-')}.webp", quality=80)
-    for made in (run.checkpoints, run.generated):
-        shutil.rmtree(made)
+    jobs.keep_samples("few", name, samples)
+    jobs.delete(run)
     return {
         "trained_on": len(trained_on),
         **{name: verdict[name] for name in ("collapsed", "why", "variety")},
@@ -93,16 +82,11 @@ def measure(job: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--kimg", type=float, default=300.0, help="thousand images for the modern recipe")
+    parser.add_argument("--kimg", type=float, default=200.0, help="thousand images for the modern recipe")
     parser.add_argument(
         "--pictures", type=int, default=MANY, help="of the large set; the small one has at most half of them"
     )
-    parser.add_argument("--at-once", type=int, default=2)
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.job:
-        jobs.answer(options.job, measure)
-        return
+    options = jobs.read_options(parser, measure)
     costs = ablation.read_costs(parser)
     few = min(FEW, options.pictures // 2)
     for count in (options.pictures, few):

@@ -1,13 +1,21 @@
 """Long measurements, a process each, a few at a time; a row is kept as soon as it is there, and not measured again."""
 
+import argparse
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from toongan.data import tile
+from toongan.runs import Run
 
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
 
@@ -46,6 +54,25 @@ def run_all(module: str, jobs: list[dict], table: Path, columns: tuple[str, ...]
             print(f"{number} of {len(jobs)}: {row}", flush=True)
 
 
-def answer(text: str, measure: Callable[[dict], dict]) -> None:
-    """Measure one job, given as JSON, and print what was found as the last line."""
-    print(json.dumps(measure(json.loads(text))), flush=True)
+def read_options(parser: argparse.ArgumentParser, measure: Callable[[dict], dict]) -> argparse.Namespace:
+    """The options of a script, with those that `run_all` needs. A process that was started for one job measures it, and ends."""
+    parser.add_argument("--at-once", type=int, default=2, help="jobs measured at the same time")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        print(json.dumps(measure(json.loads(options.job))), flush=True)
+        sys.exit()
+    return options
+
+
+def keep_samples(kind: str, name: str, samples: np.ndarray) -> None:
+    """The first 16 pictures `(N, H, W, 3)` beside the table."""
+    folder = RESULTS / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tile(samples[:16])).save(folder / f"{name}.webp", quality=80)
+
+
+def delete(run: Run) -> None:
+    """A run that was made to be measured leaves no files."""
+    for folder in (run.checkpoints, run.generated):
+        shutil.rmtree(folder)
