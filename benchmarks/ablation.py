@@ -5,7 +5,8 @@ modern recipe. Each trains with three seeds and is measured on 2,500 samples aga
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
 (`--costs`), and a variant that costs twice as much sees half as many pictures. So every run can be repeated exactly, and
-several can run at once. Results go to `benchmarks/results/ablation.csv`, samples beside it.
+several can run at once. Results go to `benchmarks/results/ablation.csv`, samples beside it. The column `curve` is the quick
+distance on the way (`toongan.metrics.QuickDistance`), as `KIMG:DISTANCE KIMG:DISTANCE …`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import dataclasses
 import os
 import statistics
 import time
+from unittest import mock
 
 import torch
 
@@ -33,9 +35,10 @@ from . import jobs
 TABLE = jobs.RESULTS / "ablation.csv"
 COSTS = jobs.RESULTS / "ablation-costs.csv"
 COLUMNS = (
-    "variant", "pictures", "seed", "kimg", "frechet_distance", "floor", "precision", "recall", "device", "date"
+    "variant", "pictures", "seed", "kimg", "frechet_distance", "floor", "precision", "recall", "device", "date", "curve"
 )  # fmt: skip
 KIMG = 60.0
+POINTS = 8  # of a curve
 
 
 class Penalised(Trainer):
@@ -205,7 +208,10 @@ def measure(job: dict) -> dict:
     variant = variants()[job["variant"]]
     name = f"ablation-{job['variant']}-{job['seed']}"
     name = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
-    run = train(name, variant, job)
+    with mock.patch.object(engine, "JUDGED_KIMG", job["kimg"] / POINTS):
+        run = train(name, variant, job)
+    history = run.history()
+    curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
     rows, others = held_out_rows(len(data)), training_rows(len(data))
     real = features.data_features(data, rows)
@@ -222,6 +228,7 @@ def measure(job: dict) -> dict:
         "recall": round(found["recall"], 4),
         "device": hardware.describe(torch.device("cpu")).partition(",")[0],
         "date": time.strftime("%Y-%m-%d"),
+        "curve": " ".join(f"{kimg:.1f}:{distance:.1f}" for kimg, distance in curve),
     }
 
 

@@ -77,6 +77,7 @@ def test_ablation_keeps_rows_and_does_not_measure_twice(home, tmp_path, monkeypa
     assert benchmark("ablation", *small).count("frechet_distance") == 2
     table = (tmp_path / "ablation.csv").read_text()
     assert len(table.splitlines()) == 3 and len(list((tmp_path / "ablation").glob("*.webp"))) == 2
+    assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
     assert benchmark("ablation", *small) == "" and (tmp_path / "ablation.csv").read_text() == table
     assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
 
