@@ -203,13 +203,17 @@ def train(name: str, variant: Variant, job: dict) -> toongan.Run:
         return toongan.train(config, progress=False)
 
 
+def name_of(variant: str, seed: int) -> str:
+    """What its run and its samples are called."""
+    return "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in f"{variant}-{seed}")
+
+
 def measure(job: dict) -> dict:
     """Train a variant and measure it."""
     variant = variants()[job["variant"]]
-    name = f"ablation-{job['variant']}-{job['seed']}"
-    name = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in name)
+    name = name_of(job["variant"], job["seed"])
     with mock.patch.object(engine, "JUDGED_KIMG", job["kimg"] / POINTS):
-        run = train(name, variant, job)
+        run = train(f"ablation-{name}", variant, job)
     history = run.history()
     curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
@@ -219,7 +223,7 @@ def measure(job: dict) -> dict:
     generator = load_generator(run.generator_path)
     samples = draw(generator, torch.randn(len(rows), generator.latent_dim, generator=seeded(0, "evaluate")))
     found = metrics.distances(features.features_of(samples), real)
-    jobs.keep_samples("ablation", name.removeprefix("ablation-"), samples)
+    jobs.keep_samples("ablation", name, samples)
     jobs.delete(run)
     return {
         "frechet_distance": round(found["frechet_distance"], 2),

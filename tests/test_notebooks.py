@@ -224,6 +224,8 @@ def test_hygiene(path):
     for cell in code:
         assert source(cell).strip()
         assert not source(cell).lstrip().startswith(("!", "%%bash"))
+        wide = [line for line in source(cell).splitlines() if len(line) > 110 and "# @param" not in line]
+        assert not wide, "a reader would have to scroll sideways"
         assert set(cell["metadata"]) <= {"tags"}
         for output in cell["outputs"]:
             assert output["output_type"] != "error"

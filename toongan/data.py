@@ -30,15 +30,18 @@ def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     if not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile:
         return picture
     try:
-        return ImageCms.profileToProfile(picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, ValueError):  # a profile for another mode, or a broken one
         return picture
 
 # %% ../notebooks/01_dataset.ipynb #01-10
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any picture as upright RGB of 8 bits; transparency becomes white, CMYK, grey and palette their true colours.
+    """Any picture as upright RGB of 8 bits; transparency becomes white.
 
-    A picture that says it lies on its side (EXIF) is turned in place.
+    CMYK, grey and palette become their true colours. A picture that says it lies on its side (EXIF) is turned
+    in place.
     """
     profile = picture.info.get("icc_profile", b"")
     ImageOps.exif_transpose(picture, in_place=True)
@@ -58,7 +61,8 @@ def to_square(picture: Image.Image, image_size: int) -> Image.Image:
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     if picture.width != picture.height:
         picture = picture.crop((left, top, left + side, top + side))
-    # reducing_gap: a picture much too large is first shrunk by a whole factor, to twice the size: as good, and faster.
+    # reducing_gap: a picture much too large is first shrunk by a whole factor, to twice the size.
+    # That is as good, and faster.
     return picture.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 # %% ../notebooks/01_dataset.ipynb #01-17
@@ -84,7 +88,10 @@ def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
 
 # %% ../notebooks/01_dataset.ipynb #01-33a
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers of the pictures in each batch, for ever; every epoch in a new order, without the batch that would not be full."""
+    """Numbers of the pictures in each batch, for ever.
+
+    Every epoch has a new order, and no batch that would not be full.
+    """
     import torch
 
     if batch_size > count:

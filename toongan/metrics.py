@@ -27,7 +27,10 @@ from .holdout import evenly
 
 # %% ../notebooks/05_evaluation.ipynb #05-23
 def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """Density and coverage of features `(N, L)` against real ones `(M, L)` (Naeem et al. 2020, section 3.2)."""
+    """Density and coverage of features `(N, L)` against real ones `(M, L)`.
+
+    Naeem et al. 2020, section 3.2.
+    """
     generated, real = torch.from_numpy(generated).double(), torch.from_numpy(real).double()
     radii = torch.cdist(real, real).kthvalue(min(k + 1, len(real)), dim=1).values  # the nearest is itself
     apart = torch.cdist(generated, real)
@@ -103,7 +106,10 @@ class QuickDistance:
         return mean, (features - mean) / math.sqrt(len(features) - 1)
 
     def distance(self, samples: np.ndarray) -> float:
-        """How far samples, uint8 `(N, H, W, 3)`, are from the held-out pictures. Compare only at one N and one `side`; runs take 256 at 128 px."""
+        """How far samples, uint8 `(N, H, W, 3)`, are from the held-out pictures.
+
+        Compare only at one N and one `side`; runs take 256 at 128 px.
+        """
         with torch.no_grad():
             mean, spread = self.moments(samples)
             cross = spread @ self.spread.T
@@ -114,7 +120,11 @@ class QuickDistance:
 
 # %% ../notebooks/05_evaluation.ipynb #05-32
 def fit_linear(features: torch.Tensor, target: torch.Tensor, seed: int, passes: int = 60) -> Callable:
-    """Train a linear classifier of features `(N, L)` by logistic regression; gives the function to its logits `(N,)`."""
+    """Train a linear classifier of features `(N, L)` by logistic regression.
+
+    Returns:
+        The function from features to its logits `(N,)`.
+    """
     mean, spread = features.mean(0), features.std(0) + 1e-3
     standard, weight = (features - mean) / spread, torch.zeros(features.shape[1] + 1, requires_grad=True)
     optimizer = torch.optim.AdamW([weight], 1e-3, weight_decay=0.1)
@@ -138,7 +148,9 @@ def wilson(right: int, count: int, z: float = 1.96) -> dict[str, float]:
 
 # %% ../notebooks/05_evaluation.ipynb #05-33
 def two_sample_test(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """How often a fresh classifier can tell two sets of pictures apart by their features `(N, L)` (Lopez-Paz & Oquab 2017).
+    """How often a fresh classifier can tell two sets of pictures apart by their features `(N, L)`.
+
+    Lopez-Paz & Oquab 2017, section 3.
 
     Each half of the pictures is judged by a classifier that was trained on the other half.
 
@@ -200,8 +212,8 @@ def fit(
     optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=max(steps, 2))
     order = torch.Generator().manual_seed(seed)
-    bar = tqdm(total=steps, desc=progress, unit=" steps", file=sys.stdout, disable=progress is None, mininterval=0.5)
-    with bar:
+    shown = {"desc": progress, "disable": progress is None, "file": sys.stdout, "mininterval": 0.5}
+    with tqdm(total=steps, unit=" steps", **shown) as bar:
         for _ in range(passes):
             for rows in torch.randperm(len(pictures), generator=order).split(batch):
                 if len(rows) == batch:
@@ -248,7 +260,8 @@ class AttributeReader:
         def loss(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             wanted = targets[rows].to(logits.device)
             parts = zip(logits.split(self.sizes, 1), wanted.T, strict=True)
-            return sum(F.cross_entropy(part, each, reduction="sum", ignore_index=-1) for part, each in parts) / len(rows)
+            losses = (F.cross_entropy(part, each, reduction="sum", ignore_index=-1) for part, each in parts)
+            return sum(losses) / len(rows)
 
         passes = max(1, min(seen // len(pictures), 20))
         self.net = fit(sum(self.sizes), pictures, loss, passes, seed, device, progress)
@@ -256,7 +269,8 @@ class AttributeReader:
     def targets(self, labels: list[dict[str, str]]) -> torch.Tensor:
         """Labels as numbers `(N, attributes)`; -1 where a value is too rare to be learned."""
         numbers = [{value: i for i, value in enumerate(values)} for values in self.values.values()]
-        rows = [[find.get(row[name], -1) for name, find in zip(self.values, numbers, strict=True)] for row in labels]
+        columns = list(zip(self.values, numbers, strict=True))
+        rows = [[find.get(row[name], -1) for name, find in columns] for row in labels]
         return torch.tensor(rows)
 
     def read(self, pictures: np.ndarray) -> torch.Tensor:
@@ -268,12 +282,14 @@ class AttributeReader:
 def learnable(labels: list[dict[str, str]], least: int = 20, most: int = 128) -> dict[str, list[str]]:
     """The attributes that can be learned, each with its values, the most frequent first.
 
-    A value needs `least` pictures; an attribute needs from 2 to `most` such values, and nine in ten pictures to have one of them.
+    A value needs `least` pictures; an attribute needs from 2 to `most` such values, and nine in ten pictures
+    to have one of them.
     """
     found = {}
     for name in labels[0] if labels else ():
         counts = Counter(row[name] for row in labels)
-        values = sorted((value for value in counts if counts[value] >= least), key=lambda value: (-counts[value], value))
+        frequent = (value for value in counts if counts[value] >= least)
+        values = sorted(frequent, key=lambda value: (-counts[value], value))
         if 2 <= len(values) <= most and sum(counts[value] for value in values) >= 0.9 * len(labels):
             found[name] = values
     return found
@@ -290,9 +306,9 @@ def attribute_coverage(
     labels: list[dict[str, str]],
     floor: np.ndarray,
 ) -> dict[str, dict]:
-    """How the attributes of generated pictures are spread, against those of held-out ones; all uint8 `(N, H, W, 3)`.
+    """How the attributes of generated pictures are spread, against those of held-out ones.
 
-    Both are read by the same reader, so that what it confuses weighs on both.
+    All are uint8 `(N, H, W, 3)`, and read by the same reader, so that what it confuses weighs on both.
 
     Args:
         labels: of the held-out pictures.
@@ -306,7 +322,8 @@ def attribute_coverage(
         forgotten: values that are drawn less than a tenth as often as they should;
         mix: value to [share of the real, share of the generated].
     """
-    truth, real, fake, other = reader.targets(labels), *(reader.read(each) for each in (held_out, generated, floor))
+    truth = reader.targets(labels)
+    real, fake, other = (reader.read(each) for each in (held_out, generated, floor))
     found = {}
     for column, (name, values) in enumerate(reader.values.items()):
         size = len(values)
@@ -319,7 +336,8 @@ def attribute_coverage(
         found[name] = {"accuracy": accuracy, "legible": accuracy >= LEGIBLE}
         if not found[name]["legible"]:
             continue
-        mixes = [torch.bincount(each[:, column], minlength=size).double() / len(each) for each in (real, fake, other)]
+        counts = (torch.bincount(each[:, column], minlength=size) for each in (real, fake, other))
+        mixes = [count.double() / count.sum() for count in counts]
         enough = mixes[0] * len(real) >= 10
         gone = enough & (mixes[1] < FORGOTTEN * mixes[0])
         found[name] |= {
@@ -333,9 +351,13 @@ def attribute_coverage(
 
 # %% ../notebooks/05_evaluation.ipynb #05-44
 def plot_mix(ax: plt.Axes, name: str, attribute: dict, most: int = 12) -> None:
-    """A bar chart of an attribute: how often each value is real, how often generated. The `most` that differ most are shown."""
+    """A bar chart of an attribute: how often each value is real, how often generated.
+
+    The `most` values that differ most are shown.
+    """
     gone, mix = attribute["forgotten"], attribute["mix"]
-    apart = sorted(mix, key=lambda value: (value not in gone, -abs(mix[value][0] - mix[value][1]), value))[:most]
+    apart = sorted(mix, key=lambda value: (value not in gone, -abs(mix[value][0] - mix[value][1]), value))
+    apart = apart[:most]
     shown = [value for value in mix if value in apart]
     at, (real, fake) = np.arange(len(shown)), 100 * np.array([mix[value] for value in shown]).T
     ax.barh(at - 0.2, real, 0.4, color="0.35", label="held-out real")
@@ -343,7 +365,8 @@ def plot_mix(ax: plt.Axes, name: str, attribute: dict, most: int = 12) -> None:
     ax.set_yticks(at, [f"{value or 'none'}{' (forgotten)' if value in gone else ''}" for value in shown])
     ax.invert_yaxis()
     more = f", the {len(shown)} of {len(mix)} values that differ most" if len(mix) > most else ""
-    ax.set_title(f"{name.replace('_', ' ')}{more}\n{attribute['distance']:.0%} apart, floor {attribute['floor']:.0%}", fontsize=10)
+    subtitle = f"{attribute['distance']:.0%} apart, floor {attribute['floor']:.0%}"
+    ax.set_title(f"{name.replace('_', ' ')}{more}\n{subtitle}", fontsize=10)
     ax.set_xlabel("share of the pictures (%)")
     ax.legend(fontsize=8)
 
@@ -367,19 +390,23 @@ def nearest(pictures: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nd
         far, where = torch.cdist(mine, thumbnails(others[start : start + 2048])).min(1)
         row = torch.where(far < best, start + where, row)
         best = torch.minimum(far, best)
-    apart = mine - thumbnails(others[row.numpy()])  # once more: cdist is not exact where there is little between
+    # Once more: cdist is not exact where there is little between.
+    apart = mine - thumbnails(others[row.numpy()])
     return row.numpy(), apart.square().mean(1).sqrt().numpy()
 
 # %% ../notebooks/05_evaluation.ipynb #05-48
 def memorisation(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> dict[str, float]:
-    """Are generated pictures nearer to training pictures than real ones that were never trained on? All uint8 `(N, H, W, 3)`.
+    """Are generated pictures nearer to training pictures than real ones that were never trained on?
+
+    All are uint8 `(N, H, W, 3)`.
 
     Returns:
         generated, held_out: the median distance to the nearest training picture, grey levels;
         ratio: the one by the other, well below 1 where G copies;
-        copies: the share of generated pictures that are nearer to one than 99 % of the held-out ones are, 0.01 if nothing is copied;
-        prefers_training: how often the nearest real picture is a training picture, among as many of both, 0.5 if nothing is
-        copied (Meehan et al. 2020).
+        copies: the share of generated pictures that are nearer to one than 99 % of the held-out ones are,
+        0.01 if nothing is copied;
+        prefers_training: how often the nearest real picture is a training picture, among as many of both,
+        0.5 if nothing is copied (Meehan et al. 2020).
     """
     mine, real = nearest(generated, training)[1], nearest(held_out, training)[1]
     some = evenly(training, len(held_out))

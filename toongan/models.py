@@ -14,15 +14,16 @@ from .config import check_image_size
 
 # %% ../notebooks/02_dcgan.ipynb #02-13d
 class SmoothKernel(nn.Module):
-    """A parametrization: kernels `(out, in, 3, 3)` to `(out, in, 4, 4)`, each the small one laid down four times, a pixel apart.
+    """A parametrization: kernels `(out, in, 3, 3)` to `(out, in, 4, 4)`, the small one laid down four times.
 
-    With it a transposed convolution of stride 2 is nearest-neighbour doubling and a 3×3 convolution (Odena et al. 2016),
-    and a strided one is a 3×3 convolution and the sum over each 2×2 pixels.
+    With it a transposed convolution of stride 2 is nearest-neighbour doubling and a 3×3 convolution
+    (Odena et al. 2016), and a strided one is a 3×3 convolution and the sum over each 2×2 pixels.
     """
 
     def __init__(self):
         super().__init__()
-        twice = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])  # in one dimension: 3 cells, each laid on 2 of 4
+        # In one dimension: 3 cells, each laid on 2 of 4.
+        twice = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
         self.register_buffer("laid", torch.kron(twice, twice), persistent=False)
 
     def forward(self, small: torch.Tensor) -> torch.Tensor:
@@ -80,10 +81,13 @@ def channel_widths(image_size: int, base_channels: int) -> list[int]:
 class Generator(nn.Module):
     """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to pictures `(N, 3, H, W)` in [-1, 1].
 
-    Radford et al. 2015, section 3 and figure 1; with `smooth`, no kernel can draw a checkerboard (Odena et al. 2016).
+    Radford et al. 2015, section 3 and figure 1. With `smooth`, no kernel can draw a checkerboard (Odena et
+    al. 2016).
     """
 
-    def __init__(self, image_size: int = 64, latent_dim: int = 100, base_channels: int = 64, smooth: bool = False):
+    def __init__(
+        self, image_size: int = 64, latent_dim: int = 100, base_channels: int = 64, smooth: bool = False
+    ):
         super().__init__()
         self.image_size, self.latent_dim, self.base_channels = image_size, latent_dim, base_channels
         widths = channel_widths(image_size, base_channels)[::-1]
@@ -104,7 +108,9 @@ class Discriminator(nn.Module):
     `norm="none"` holds weights that spectral norm has already divided. `smooth` is as in `Generator`.
     """
 
-    def __init__(self, image_size: int = 64, base_channels: int = 64, norm: str = "batch", smooth: bool = False):
+    def __init__(
+        self, image_size: int = 64, base_channels: int = 64, norm: str = "batch", smooth: bool = False
+    ):
         super().__init__()
         self.image_size, self.base_channels, self.norm = image_size, base_channels, norm
         widths = channel_widths(image_size, base_channels)

@@ -39,21 +39,27 @@ def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
 
 # %% ../notebooks/04_results.ipynb #04-10
 def plot_scores(run: Run, folder: Path | None = None, show: bool = False) -> None:
-    """The real and the fake score over the run; writes `scores.png` to `folder` (the run's own by default)."""
+    """The real and the fake score over the run; writes `scores.png` to `folder`, by default the run's."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(history["kimg"], history["real_score"], label="real pictures")
     ax.plot(history["kimg"], history["fake_score"], "--", label="generated pictures")
     ax.axhline(0.5, color="grey", linestyle=":", linewidth=1)
-    ax.set(title=f"Scores, run {run.name}", xlabel="thousand images seen", ylabel="mean sigmoid(D)", ylim=(0, 1))
+    ax.set(xlabel="thousand images seen", ylabel="mean sigmoid(D)", ylim=(0, 1))
+    ax.set_title(f"Scores, run {run.name}")
     ax.legend()
     finish_figure(fig, (folder or run.generated) / "scores.png", show)
 
 # %% ../notebooks/04_results.ipynb #04-12b
 def plot_quality(run: Run, folder: Path | None = None, show: bool = False) -> bool:
-    """The distance to held-out pictures over the run, and that of real pictures; writes `quality.png` to `folder`. False where none was measured."""
+    """The distance to held-out pictures over the run, and that of real ones, as `quality.png` in `folder`.
+
+    Returns:
+        False where none was measured.
+    """
     history = run.history()
-    measured = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
+    pairs = zip(history["kimg"], history["distance"])
+    measured = [(kimg, value) for kimg, value in pairs if value is not None]
     if not measured:
         return False
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -81,18 +87,25 @@ def show_grid(path: Path, title: str) -> None:
 
 # %% ../notebooks/04_results.ipynb #04-16a
 def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, rest: float = 0.0) -> None:
-    """Frames, uint8 `(H, W, 3)`, as an endless film that rests on its last; the ending of `path` decides: .gif or .webp."""
+    """Frames, uint8 `(H, W, 3)`, as an endless film that rests on its last.
+
+    The ending of `path` decides: .gif or .webp.
+    """
     pictures = [Image.fromarray(frame) for frame in frames]
     if path.suffix == ".gif":
         pictures = [picture.quantize(64, dither=Image.Dither.NONE) for picture in pictures]
     times = [round(1000 * seconds / len(pictures))] * len(pictures)
     times[-1] += round(1000 * rest)
     with atomic_write(path) as part:
-        pictures[0].save(part, path.suffix[1:], save_all=True, append_images=pictures[1:], duration=times, loop=0)
+        first, *others = pictures
+        first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0)
 
 # %% ../notebooks/04_results.ipynb #04-17
 def make_gif(run: Run, folder: Path | None = None, width: int = 264) -> None:
-    """The upper half of the numbered sample grids as a film, at most `width` px wide; writes `generated.gif`."""
+    """The upper half of the numbered sample grids as a film; writes `generated.gif`.
+
+    It is at most `width` px wide.
+    """
     frames = []
     for path in run.grids:
         with Image.open(path) as grid:
@@ -116,7 +129,7 @@ def slerp(start: torch.Tensor, end: torch.Tensor, fractions: torch.Tensor) -> to
 
 # %% ../notebooks/04_results.ipynb #04-25h
 def direction_of(latent: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
-    """The direction `(latent_dim,)`, of length 1, from latent vectors whose pictures have not something to those that have.
+    """The direction `(latent_dim,)`, of length 1, from vectors whose pictures lack something to the others.
 
     Radford et al. 2015, section 6.3.2, with many faces in place of three.
 

@@ -45,9 +45,13 @@ class Relativistic:
 
 # %% ../notebooks/03_training.ipynb #03-23
 def rate_factor(step: int, steps: int, final: float, warmup: int) -> float:
-    """Learning rate at `step` of `steps` as a fraction of its peak: `warmup` linear steps, then a cosine to `final`."""
+    """Learning rate at `step` of `steps`, as a fraction of its peak.
+
+    `warmup` linear steps, then a cosine to `final`.
+    """
     progress = step / max(steps, 1)
-    return min(1.0, (step + 1) / max(warmup, 1)) * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+    falling = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+    return min(1.0, (step + 1) / max(warmup, 1)) * falling
 
 # %% ../notebooks/03_training.ipynb #03-26
 @torch.no_grad()
@@ -93,7 +97,9 @@ class Recipe:
 
 RECIPES = {
     "classic": Recipe(NonSaturating, "batch", False, 2e-4, 2e-4, (0.5, 0.999)),
-    "modern": Recipe(Relativistic, "spectral", True, 1e-3, 5e-4, (0.0, 0.99), final_rate=0.1, warmup=50, average=True),
+    "modern": Recipe(
+        Relativistic, "spectral", True, 1e-3, 5e-4, (0.0, 0.99), final_rate=0.1, warmup=50, average=True
+    ),
 }
 
 # %% ../notebooks/03_training.ipynb #03-30

@@ -32,9 +32,9 @@ def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
 
 # %% ../notebooks/06_better_faces.ipynb #06-34
 def augment(pictures: torch.Tensor) -> torch.Tensor:
-    """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, 3, H, W)`; differentiable.
+    """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, 3, H, W)`.
 
-    Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
+    Differentiable. Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
     """
     n, _, side, _ = pictures.shape
     uniform = torch.rand(3, n, 1, 1, 1, device=pictures.device)
