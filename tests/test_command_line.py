@@ -110,6 +110,7 @@ def test_help_explains_every_option():
     }.items():
         done = command(name, "--help", home=REPOSITORY)
         assert done.returncode == 0
+        assert f"usage: python -m toongan {name}" in done.stdout, "what to type, word for word"
         for option in options:
             assert option in done.stdout
 
@@ -125,7 +126,7 @@ def test_help_explains_every_option():
         (["train", "--minutes", 0], "--minutes must be more than 0, not 0"),
         (["train", "--kimg", -1], "--kimg must be more than 0, not -1"),
         (["train", "--minutes", "nan"], "--minutes must be more than 0, not nan"),
-        (["train", "--minutes", 1, "--kimg", 1], "--minutes and kimg both set"),
+        (["train", "--minutes", 1, "--kimg", 1], "--minutes sets the length of training, and so does kimg"),
         (["train", "--count", 5], "--count must be a whole number from 64 to 1,000,000, not 5"),
         (["data", "avatars", "--count", 1000001], "--count must be a whole number from 64 to 1,000,000"),
         (["data", "folder:/no/such/folder"], "NAME folder:/no/such/folder is not there; check the path"),

@@ -28,9 +28,10 @@ def prepare(home: Path, count: int | None = None, dataset: str = SOURCE) -> toon
     return toongan.prepare(config, progress=False)
 
 
-def start(home: Path, dataset: str, *options) -> subprocess.Popen:
+def start(home: Path, dataset: str, *options, command: tuple[str, ...] = ("data",)) -> subprocess.Popen:
+    given = (*command, dataset.format(home=home), "--image-size", "32", *options)
     return subprocess.Popen(
-        [sys.executable, "-m", "toongan", "data", dataset.format(home=home), "--image-size", "32", *map(str, options)],
+        [sys.executable, "-m", "toongan", *map(str, given)],
         cwd=REPOSITORY,
         env={**os.environ, "TOONGAN_HOME": str(home)},
         stdout=subprocess.PIPE,
@@ -115,9 +116,10 @@ def test_changed_source_begins_anew(home, monkeypatch):
     assert (data.images[0] == np.asarray(drawing(5000).resize((32, 32), 1))).all()
 
 
-def test_interrupt_says_how_to_go_on(home):
+@pytest.mark.parametrize("command", [("data",), ("train", "--dataset")], ids=" ".join)
+def test_interrupt_says_how_to_go_on(home, command):
     fill_folder(home / "mine", pictures(6000))
-    process = start(home, SOURCE)
+    process = start(home, SOURCE, command=command)
     wait_for(lambda: list((home / "data").glob("*/.32px.part/journal.sqlite")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
     _, errors = process.communicate(timeout=60)

@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = arguments[1:]
     command = None
     try:
-        command = tyro.cli(Command, prog="toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces.")
+        command = tyro.cli(
+            Command, prog="python -m toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces."
+        )
         run(command)
     except ToonGANError as error:
         text = error.for_command_line()
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        hint = " The same command goes on from there." if isinstance(command, DataConfig) else ""
+        hint = " The same command goes on from there." if isinstance(command, (DataConfig, TrainConfig)) else ""
         print(f"\nInterrupted.{hint}", file=sys.stderr)
         sys.exit(130)
 

@@ -48,7 +48,7 @@ class TrainConfig:
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 5)")] = None
     """Training time. Measured at the start and turned into a number of images."""
     kimg: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """Thousand images to train on, instead of minutes: repeats a run exactly."""
+    """Thousand images to train on, instead of minutes: repeats a run exactly. At least 20 steps are trained."""
     seed: int = 0
     """Same seed, same machine, same versions: same bytes on the CPU."""
     recipe: Recipe = "modern"
@@ -79,7 +79,7 @@ class TrainConfig:
         check_image_size(self.image_size)
         check_count(self.count)
         if self.minutes is not None and self.kimg is not None:
-            raise ToonGANError("and kimg both set the length of training; give one of them.", "minutes")
+            raise ToonGANError("sets the length of training, and so does kimg; give one of them.", "minutes")
         for option in ("minutes", "kimg"):
             if getattr(self, option) is not None:
                 check_length(getattr(self, option), option)
