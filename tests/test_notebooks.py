@@ -44,9 +44,24 @@ def test_the_series_is_complete():
     assert IDS == [f"{number:02d}_{name}" for number, name in enumerate(names.split())]
 
 
+@pytest.fixture
+def drawn(home, tmp_path_factory, worker_id):
+    """The pictures that the shipped runs learned from are there: drawn once for all test processes, since it takes a minute."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root if worker_id == "master" else root.parent) / "drawn"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOONGAN_HOME", str(shared))
+        folder = toongan.prepare(toongan.DataConfig(count=20_000), progress=False).folder
+    place = home / folder.relative_to(shared)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(folder)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_runs_on_its_own(path, home, tmp_path):
+def test_runs_on_its_own(path, home, tmp_path, request):
     """Each chapter, opened first, in an empty home, exercises solved."""
+    if path.stem == "04_results":
+        request.getfixturevalue("drawn")
     target = tmp_path / path.name
     with_solutions = tmp_path / f"solved-{path.name}"
     nbformat.write(add_solutions(path), with_solutions)
@@ -72,7 +87,7 @@ def add_solutions(path: Path):
 
 # Four of them read what others have made.
 @pytest.mark.parametrize("numbers", ["00 03 04 05", pytest.param("00 01 02 03 04 05 06 07", marks=pytest.mark.soak)])
-def test_runs_in_order(home, tmp_path, numbers):
+def test_runs_in_order(home, drawn, tmp_path, numbers):
     """One after the other, in one home; chapter 04 reads what was trained before."""
     for path in (path for path in NOTEBOOKS if path.name[:2] in numbers.split()):
         execute.execute(path, tmp_path / path.name, SMALL, progress=False)
