@@ -59,7 +59,7 @@ def drawn(home, tmp_path_factory, worker_id):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_runs_on_its_own(path, home, tmp_path, request):
-    """Each chapter, opened first, in an empty home, exercises solved."""
+    """Each chapter, opened first, in a home without runs, exercises solved."""
     if path.stem == "04_results":
         request.getfixturevalue("drawn")
     target = tmp_path / path.name
