@@ -24,6 +24,7 @@ from .distributed import World
 from .errors import ToonGANError
 from .feeding import place
 from .holdout import evenly, held_out_rows, training_rows
+from .marked import save_picture
 from .packed import PackedDataset
 from .paths import atomic_write, display, writable_folder
 from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
@@ -590,5 +591,5 @@ def generate(config: GenerateConfig) -> Path:
     latent = torch.randn(config.count, generator.latent_dim, generator=seeded(config.seed, "generate"))
     sheet = tile(draw(generator, latent), columns=math.ceil(math.sqrt(config.count)))
     with atomic_write(config.out) as part:
-        Image.fromarray(sheet).save(part)
+        save_picture(Image.fromarray(sheet), part)
     return config.out
