@@ -1,5 +1,14 @@
 """The one exception a user is meant to read."""
 
+import os
+import re
+
+# How those that ran out of memory say so: PyTorch on the CPU, on CUDA and on Apple's GPUs, and CUDA's libraries.
+MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|DefaultCPUAllocator|STATUS_ALLOC_FAILED", re.IGNORECASE
+)
+GPU = re.compile(r"CUDA|CUDNN|CUBLAS|MPS|HIP")
+
 
 class ToonGANError(Exception):
     """Something the user can put right; the message says what and how.
@@ -10,7 +19,7 @@ class ToonGANError(Exception):
 
     def __init__(self, message: str, option: str | None = None):
         super().__init__(message)
-        self.message = message
+        self.message = legible(message)
         self.option = option
 
     def __str__(self) -> str:
@@ -24,3 +33,47 @@ class ToonGANError(Exception):
         if self.option is None:
             return self.message
         return f"--{self.option.replace('_', '-')} {self.message}"
+
+
+def legible(text: str) -> str:
+    r"""`text` as any page or terminal can show it: on one line, a byte of a file's name that is no letter as `\xe9`."""
+
+    def escaped(match: re.Match) -> str:
+        code = ord(match[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(match[0])[1:-1]
+
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", escaped, text)
+
+
+def out_of_memory(error: BaseException, config) -> ToonGANError | None:
+    """What to do after an exception that says that memory has run out; None if it says something else.
+
+    Args:
+        config: the settings of the job: the one to lower is named with half its value.
+    """
+    text = str(error)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if not kinds & {"MemoryError", "OutOfMemoryError"} and not (
+        isinstance(error, RuntimeError) and MEMORY.search(text)
+    ):
+        return None
+    where = "GPU" if "OutOfMemoryError" in kinds or GPU.search(text) else "machine"
+    if hasattr(config, "batch_size"):
+        ranks = os.environ.get("WORLD_SIZE", "")
+        ranks = int(ranks) if ranks.isdecimal() and int(ranks) else 1
+        half = config.batch_size // 2 // ranks * ranks  # all share it evenly, and batch norm wants two each
+        again = "A run that has begun keeps it, so add --restart, or give another --run."
+        if half >= 2 * ranks:
+            return ToonGANError(
+                f"{config.batch_size} is too much for the memory of this {where}; try {half}. {again}", "batch_size"
+            )
+        return ToonGANError(
+            f"must be lower for the memory of this {where}; try {max(4, (config.base_channels or 16) // 2)}. {again}",
+            "base_channels",
+        )
+    least = 8 if hasattr(config, "inception") else 1
+    if isinstance(getattr(config, "count", None), int) and config.count > least:
+        return ToonGANError(
+            f"{config.count} is too much for the memory of this {where}; try {max(least, config.count // 2)}.", "count"
+        )
+    return ToonGANError(f"This {where} has too little memory left; close other programs and try again.")

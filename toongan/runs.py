@@ -1,22 +1,15 @@
 """The files of a run, written atomically and read with care."""
 
-import copy
 import csv
-import hashlib
-import io
 import json
-import pickle
-import zipfile
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from .errors import ToonGANError
-from .models import Discriminator, Generator
+from .nets import load_discriminator, load_generator, plain_state, save_state  # noqa: F401  also found here
 from .paths import (
     REPOSITORY,
     atomic_write,
@@ -167,106 +160,3 @@ def write_history(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, HISTORY_COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state of a net as contiguous CPU tensors, spectral norm folded into the weights.
-
-    Loads into a net without spectral norm that then computes the same.
-    """
-    net = copy.deepcopy(net).cpu().eval()
-    state = {}
-    with torch.no_grad():
-        for key, value in net.state_dict().items():
-            module, _, rest = key.partition(".parametrizations.")
-            name, _, part = rest.partition(".")
-            if not rest:
-                state[key] = value
-            elif part == "original":
-                state[f"{module}.{name}"] = getattr(net.get_submodule(module), name)
-    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-
-
-def save_state(path: Path, net: nn.Module) -> str:
-    """Write a net as a plain state dict; gives its SHA-256. Same weights, same bytes."""
-    buffer = io.BytesIO()
-    torch.save(plain_state(net), buffer)
-    with atomic_write(path) as part:
-        part.write_bytes(buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
-
-
-def load_state(path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a state dict, running no code that a file may hold.
-
-    Raises:
-        ToonGANError: there is no such file, or it is not a state dict.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ToonGANError(f"There is no file {path}; train a run first, or check the path.")
-    if path.stat().st_size == 0:
-        raise ToonGANError(f"{path} is empty; train the run again, or take another copy.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ToonGANError(
-            f"{path} is not a plain state dict and was not opened, since it may hold code; "
-            "save it with torch.save(net.state_dict(), path)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ToonGANError(f"{path} is damaged; train the run again, or take another copy.") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ToonGANError(f"{path} is not a plain state dict; save it with torch.save(net.state_dict(), path).")
-    return state
-
-
-def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
-    return [value.shape for value in state.values() if value.ndim == 4]
-
-
-def load_generator(path: Path | str) -> Generator:
-    """The generator in a `G.pth`, ready to draw: sizes inferred from its tensors, in `eval` mode, on the CPU.
-
-    Raises:
-        ToonGANError: the file is missing, damaged, holds code, or is not a generator of this series.
-    """
-    state = load_state(Path(path))
-    shapes = conv_shapes(state)
-    if len(shapes) >= 2 and shapes[0][1] == 3 and shapes[-1][0] == 1:
-        raise ToonGANError(f"{path} is a discriminator; load_generator wants a G.pth.")
-    net = None
-    # Transposed convolutions keep (in, out, height, width); one block a doubling from 4 px.
-    if 4 <= len(shapes) <= 7 and shapes[-1][1] == 3:
-        net = Generator(2 ** (len(shapes) + 1), latent_dim=shapes[0][0], base_channels=shapes[-1][0])
-    return fill(net, state, path, "generator")
-
-
-def load_discriminator(path: Path | str) -> Discriminator:
-    """The discriminator in a `D.pth`: sizes inferred from its tensors, in `eval` mode, on the CPU.
-
-    Raises:
-        ToonGANError: the file is missing, damaged, holds code, or is not a discriminator of this series.
-    """
-    state = load_state(Path(path))
-    shapes = conv_shapes(state)
-    if len(shapes) >= 2 and shapes[-1][1] == 3:
-        raise ToonGANError(f"{path} is a generator; load_discriminator wants a D.pth.")
-    net = None
-    if 4 <= len(shapes) <= 7 and shapes[0][1] == 3 and shapes[-1][0] == 1:
-        size, base = 2 ** (len(shapes) + 1), shapes[0][0]
-        norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
-        net = Discriminator(size, base, norm=norm)
-    return fill(net, state, path, "discriminator")
-
-
-def fill(net: nn.Module | None, state: Mapping, path: Path | str, kind: str):
-    try:
-        if net is None:
-            raise RuntimeError("no such layout")
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ToonGANError(
-            f"{path} is not a {kind} of this series: its layers do not fit any of the sizes 32, 64, 128, 256."
-        ) from error
-    return net.eval().requires_grad_(False)
