@@ -5,10 +5,13 @@ its `--help` text. Notebooks build the same objects.
 """
 
 import math
+import numbers
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -27,6 +30,15 @@ RANGES = {
     "seed": (0, 2**63 - 1),
     "steps": (1, 1_000_000),
 }
+
+# The longest training: two years, or a thousand billion images.
+LONGEST = {"minutes": 1e6, "kimg": 1e9}
+# A run that is set aside gets `-previous`, later `-previous-2` …: room for the thousandth.
+LONGEST_NAME, LONGEST_NEW_NAME = 64, 50
+# Devices of Windows, which can make no folder of such a name, whatever follows a dot.
+DEVICES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
+LONGEST_FILE_NAME = 255  # bytes, on every common file system
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 Recipe = Literal["modern", "classic"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -75,24 +87,30 @@ class TrainConfig:
     """auto takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32."""
 
     def __post_init__(self):
-        check_name(self.run, "run")
-        check_image_size(self.image_size)
-        check_count(self.count)
+        settle(
+            self,
+            run=check_new_name(self.run, "run"),
+            dataset=check_text(self.dataset, "dataset"),
+            count=check_count(self.count),
+            image_size=check_image_size(self.image_size),
+        )
         if self.minutes is not None and self.kimg is not None:
             raise ToonGANError("sets the length of training, and so does kimg; give one of them.", "minutes")
-        for option in ("minutes", "kimg"):
-            if getattr(self, option) is not None:
-                check_length(getattr(self, option), option)
-        if self.base_channels is not None:
-            check_range(self.base_channels, "base_channels", *RANGES["base_channels"])
-        check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"])
-        check_range(self.batch_size, "batch_size", *RANGES["batch_size"])
-        check_range(self.seed, "seed", *RANGES["seed"])
-        if not 0 <= self.save_seconds < math.inf:
-            raise ToonGANError(f"must be 0 or more, not {self.save_seconds:g}; try 60.", "save_seconds")
-        check_choice(self.recipe, "recipe", ("modern", "classic"))
-        check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
-        check_choice(self.precision, "precision", ("auto", "fp32", "bf16", "fp16"))
+        settle(
+            self,
+            minutes=optional(check_length, self.minutes, "minutes"),
+            kimg=optional(check_length, self.kimg, "kimg"),
+            seed=check_range(self.seed, "seed", *RANGES["seed"]),
+            base_channels=optional(check_range, self.base_channels, "base_channels", *RANGES["base_channels"]),
+            latent_dim=check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"]),
+            batch_size=check_range(self.batch_size, "batch_size", *RANGES["batch_size"]),
+            save_seconds=check_seconds(self.save_seconds, "save_seconds"),
+            mirror=optional(check_path, self.mirror, "mirror"),
+            recipe=check_choice(self.recipe, "recipe", get_args(Recipe)),
+            device=check_choice(self.device, "device", get_args(Device)),
+            precision=check_choice(self.precision, "precision", get_args(Precision)),
+        )
+        check_switches(self)
         if self.count is not None and self.batch_size > self.count:
             raise ToonGANError(
                 f"is {self.batch_size}, more than the {self.count} pictures to train on; lower it or raise the count.",
@@ -114,12 +132,13 @@ class GenerateConfig:
     """Picture file to write: .png, .jpg or .webp."""
 
     def __post_init__(self):
-        check_name(self.run, "run")
-        check_range(self.count, "count", 1, 10_000)
-        check_range(self.seed, "seed", *RANGES["seed"])
-        object.__setattr__(self, "out", Path(self.out))
-        if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise ToonGANError(f"must end in .png, .jpg or .webp, not {str(self.out)!r}.", "out")
+        settle(
+            self,
+            run=check_name(self.run, "run"),
+            count=check_range(self.count, "count", 1, 10_000),
+            seed=check_range(self.seed, "seed", *RANGES["seed"]),
+            out=check_picture(self.out, "out"),
+        )
 
 
 @dataclass(frozen=True)
@@ -140,10 +159,15 @@ class EvaluateConfig:
     """auto takes cuda, then mps, then cpu."""
 
     def __post_init__(self):
-        check_name(self.run, "run")
-        check_range(self.count, "count", 8, 2500)
-        check_range(self.seed, "seed", *RANGES["seed"])
-        check_choice(self.device, "device", ("auto", "cpu", "cuda", "mps"))
+        settle(
+            self,
+            run=check_name(self.run, "run"),
+            dataset=optional(check_text, self.dataset, "dataset"),
+            count=check_range(self.count, "count", 8, 2500),
+            seed=check_range(self.seed, "seed", *RANGES["seed"]),
+            device=check_choice(self.device, "device", get_args(Device)),
+        )
+        check_switches(self)
 
 
 @dataclass(frozen=True)
@@ -158,8 +182,23 @@ class DataConfig:
     """Side of a picture in pixels: 32, 64, 128 or 256."""
 
     def __post_init__(self):
-        check_image_size(self.image_size)
-        check_count(self.count)
+        settle(
+            self,
+            dataset=check_text(self.dataset, "dataset"),
+            count=check_count(self.count),
+            image_size=check_image_size(self.image_size),
+        )
+
+
+def settle(config, **values) -> None:
+    """Set fields of a frozen configuration: numbers of NumPy become Python's own, text becomes a path."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+
+
+def optional(check: Callable, value: Any, *details) -> Any:
+    """None, or what a check gives."""
+    return None if value is None else check(value, *details)
 
 
 def check_parameters(**values: int) -> None:
@@ -177,32 +216,130 @@ def check_parameters(**values: int) -> None:
             check_range(value, name, *RANGES[name.lower()])
 
 
-def check_image_size(image_size: int, option: str = "image_size") -> None:
-    if image_size not in IMAGE_SIZES:
-        raise ToonGANError(f"must be 32, 64, 128 or 256, not {image_size}.", option)
+def shown(value: Any) -> str:
+    """A value as the user wrote it, if that is short."""
+    try:
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
+    except Exception:  # an integer of more digits than Python prints; a class of somebody's own
+        return "something too long to show"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def check_length(value: float, option: str) -> None:
-    if not 0 < value < math.inf:
-        raise ToonGANError(f"must be more than 0, not {value:g}; try 5.", option)
+def unquoted(value: Any) -> str:
+    return "; leave out the quotes" if isinstance(value, str) else ""
 
 
-def check_count(count: int | None) -> None:
-    if count is not None:
-        check_range(count, "count", *RANGES["count"])
+def is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_range(value: int, option: str, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ToonGANError(f"must be a whole number from {low:,} to {high:,}, not {value!r}.", option)
+def check_image_size(image_size: int, option: str = "image_size") -> int:
+    if not is_whole(image_size) or image_size not in IMAGE_SIZES:
+        raise ToonGANError(f"must be 32, 64, 128 or 256, not {shown(image_size)}{unquoted(image_size)}.", option)
+    return int(image_size)
 
 
-def check_choice(value: str, option: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ToonGANError(f"must be one of {', '.join(choices)}, not {value!r}.", option)
+def check_real(value: float, option: str) -> float:
+    """Any number but True and False; one that is too large for a float is infinite."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ToonGANError(f"must be a number, not {shown(value)}{unquoted(value)}.", option)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
-def check_name(name: str, option: str) -> None:
+def check_length(value: float, option: str) -> float:
+    number, longest = check_real(value, option), LONGEST[option.lower()]
+    if not number > 0:
+        raise ToonGANError(f"must be more than 0, not {number:g}; try 5.", option)
+    if number > longest:
+        raise ToonGANError(f"must be {longest:,.0f} at most, not {number:g}; try 5.", option)
+    return number
+
+
+def check_seconds(value: float, option: str) -> float:
+    number = check_real(value, option)
+    if not 0 <= number < math.inf:
+        raise ToonGANError(f"must be 0 or more, not {number:g}; try 60.", option)
+    return number
+
+
+def check_count(count: int | None) -> int | None:
+    return optional(check_range, count, "count", *RANGES["count"])
+
+
+def check_range(value: int, option: str, low: int, high: int) -> int:
+    if not is_whole(value) or not low <= value <= high:
+        raise ToonGANError(
+            f"must be a whole number from {low:,} to {high:,}, not {shown(value)}{unquoted(value)}.", option
+        )
+    return int(value)
+
+
+def check_choice(value: str, option: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ToonGANError(f"must be one of {', '.join(choices)}, not {shown(value)}.", option)
+    return str.__str__(value)
+
+
+def check_switches(config) -> None:
+    """Every field that is on or off."""
+    for field in fields(config):
+        if isinstance(field.default, bool):
+            value = getattr(config, field.name)
+            if type(value).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
+                raise ToonGANError(f"must be True or False, not {shown(value)}{unquoted(value)}.", field.name)
+            settle(config, **{field.name: bool(value)})
+
+
+def check_text(value: str, option: str) -> str:
+    if not isinstance(value, str):
+        raise ToonGANError(f"must be text in quotes, not {shown(value)}.", option)
+    if "\0" in value:
+        raise ToonGANError(f"holds a zero byte, which no name can: {shown(value)}.", option)
+    return str.__str__(value)
+
+
+def check_name(name: str, option: str, longest: int = LONGEST_NAME) -> str:
     """A run's name becomes a folder on every system, so it is kept plain."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
-        raise ToonGANError(f"must be a plain name of letters, digits, '-', '_' and '.', not {name!r}.", option)
+    if is_whole(name):
+        raise ToonGANError(f'must be text in quotes, not {shown(name)}; write "{shown(name)}".', option)
+    name = check_text(name, option)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith("."):
+        raise ToonGANError(f"must be a plain name of letters, digits, '-', '_' and '.', not {shown(name)}.", option)
+    if DEVICES_OF_WINDOWS.fullmatch(name):
+        raise ToonGANError(f"must not be {shown(name)}, which Windows keeps for a device; try 'my-{name}'.", option)
+    if len(name) > longest:
+        raise ToonGANError(f"must have at most {longest} characters, not the {len(name)} of {shown(name)}.", option)
+    return name
+
+
+def check_new_name(name: str, option: str) -> str:
+    """That of a run to train, which may get longer when the run is set aside."""
+    return check_name(name, option, LONGEST_NEW_NAME)
+
+
+def check_path(value: Path | str, option: str) -> Path:
+    """A path, with `~` as the user's home."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text:
+        raise ToonGANError(f"must be a path in quotes, not {shown(value)}.", option)
+    try:
+        return Path(check_text(text, option)).expanduser()
+    except RuntimeError as error:
+        raise ToonGANError(f"names the home of somebody who has none here: {shown(text)}.", option) from error
+
+
+def check_picture(value: Path | str, option: str) -> Path:
+    """The path of a picture to write."""
+    path = check_path(value, option)
+    if path.suffix.lower() not in PICTURES:
+        hint = f"; it is a folder, so try {str(path / 'grid.png')!r}" if os.path.isdir(path) else ""
+        raise ToonGANError(f"must end in .png, .jpg or .webp, not {shown(str(path))}{hint}.", option)
+    if (length := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:
+        raise ToonGANError(
+            f"has a file name of {length} bytes, and {LONGEST_FILE_NAME} is the most; shorten it: {shown(path.name)}.",
+            option,
+        )
+    return path

@@ -21,12 +21,12 @@ from . import avatars, checkpoints, datasets, distributed, doctor, hardware, mir
 from .config import DataConfig, GenerateConfig, TrainConfig
 from .data import tile
 from .distributed import World
-from .errors import ToonGANError
+from .errors import ToonGANError, out_of_memory
 from .feeding import place
 from .holdout import evenly, held_out_rows, training_rows
-from .marked import save_picture
+from .marked import check_place, check_side, save_picture
 from .packed import PackedDataset
-from .paths import atomic_write, display, writable_folder
+from .paths import atomic_write, display
 from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
 from .runs import HISTORY_COLUMNS, Run, find_run, load_generator, save_state
 from .trainer import Trainer, draw, measure_speed, seeded
@@ -586,10 +586,17 @@ def generate(config: GenerateConfig) -> Path:
     Raises:
         ToonGANError: the run has no usable generator, or the picture cannot be written.
     """
+    check_place(config.out)
     generator = load_generator(find_run(config.run).generator_path)
-    writable_folder(config.out.absolute().parent)
+    columns = math.ceil(math.sqrt(config.count))
+    check_side(config, columns, generator.image_size)
     latent = torch.randn(config.count, generator.latent_dim, generator=seeded(config.seed, "generate"))
-    sheet = tile(draw(generator, latent), columns=math.ceil(math.sqrt(config.count)))
-    with atomic_write(config.out) as part:
-        save_picture(Image.fromarray(sheet), part)
+    try:
+        sheet = tile(draw(generator, latent), columns)
+        with atomic_write(config.out) as part:
+            save_picture(Image.fromarray(sheet), part)
+    except (MemoryError, RuntimeError) as error:
+        if (sentence := out_of_memory(error, config)) is None:
+            raise
+        raise sentence from error
     return config.out
