@@ -24,6 +24,10 @@ def too_large_for_numpy():
     np.empty(2**58)
 
 
+def too_many_processes():
+    raise OSError(12, "Cannot allocate memory")
+
+
 def on_a_gpu():
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -34,7 +38,13 @@ def in_a_library():
 
 @pytest.mark.parametrize(
     "cause, where",
-    [(too_large_for_torch, "machine"), (too_large_for_numpy, "machine"), (on_a_gpu, "GPU"), (in_a_library, "GPU")],
+    [
+        (too_many_processes, "machine"),
+        (too_large_for_torch, "machine"),
+        (too_large_for_numpy, "machine"),
+        (on_a_gpu, "GPU"),
+        (in_a_library, "GPU"),
+    ],
 )
 def test_out_of_memory_names_half(monkeypatch, cause, where):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -60,7 +70,7 @@ def test_other_errors_are_not_about_memory():
     for error in (
         ValueError("not enough memory"),
         RuntimeError("shapes differ"),
-        OSError(12, "Cannot allocate memory"),
+        OSError(28, "No space left"),
     ):
         assert out_of_memory(error, TrainConfig()) is None
 

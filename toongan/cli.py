@@ -5,9 +5,11 @@ from typing import Annotated
 
 import tyro
 
+from . import terminal
 from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig
-from .errors import ToonGANError
+from .errors import ToonGANError, missing_package, out_of_memory, unusable_file
 from .paths import display
+from .unforeseen import unforeseen
 
 Command = (
     Annotated[TrainConfig, tyro.conf.subcommand("train")]
@@ -18,26 +20,62 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command. Exits with 2 after a wrong setting, 130 after an interrupt."""
+    """Run one command.
+
+    Exits with 2 after what the user can put right, 130 after an interrupt, 141 where nobody reads the output any more,
+    and 1 after anything unforeseen.
+    """
+    terminal.prepare()
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["--"]:  # what torchrun needs before them, since it has a --run-path of its own
         arguments = arguments[1:]
+    if status := terminal.flushed(outcome(arguments)):
+        sys.exit(status)
+
+
+def outcome(arguments: list[str]) -> int:
+    """The exit status of one command; says on stderr what went wrong."""
     command = None
     try:
         command = tyro.cli(
             Command, prog="python -m toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces."
         )
         run(command)
-    except ToonGANError as error:
-        text = error.for_command_line()
-        if isinstance(command, DataConfig):
-            text = text.replace("--dataset", "NAME", 1)  # there it is an argument, not an option
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(2)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
-        hint = " The same command goes on from there." if isinstance(command, (DataConfig, TrainConfig)) else ""
-        print(f"\nInterrupted.{hint}", file=sys.stderr)
-        sys.exit(130)
+        terminal.say(f"\nInterrupted.{hint(command)}")
+        return 130
+    except Exception as error:
+        if about_output(error) and (fault := terminal.fault()):
+            return terminal.explain(fault, hint(command))
+        if sentence := put_right(error, command):
+            terminal.say(f"error: {on_the_command_line(sentence, arguments)}")
+            return 2
+        terminal.say(f"error: {unforeseen(error, arguments)}")
+        return 1
+    return 0
+
+
+def about_output(error: Exception) -> bool:
+    """Whether the cause may be that stdout cannot be written to: a write that names no file, or a pipe that broke."""
+    return (isinstance(error, OSError) and error.filename is None) or isinstance(error.__cause__, BrokenPipeError)
+
+
+def put_right(error: Exception, command) -> ToonGANError | None:
+    """What the user can do about it, if that is known."""
+    if isinstance(error, ToonGANError):
+        return error
+    return out_of_memory(error, command) or missing_package(error) or unusable_file(error)
+
+
+def on_the_command_line(error: ToonGANError, arguments: list[str]) -> str:
+    text = error.for_command_line()
+    return text.replace("--dataset", "NAME", 1) if arguments[:1] == ["data"] else text  # there it is no option
+
+
+def hint(command) -> str:
+    return " The same command goes on from there." if isinstance(command, (DataConfig, TrainConfig)) else ""
 
 
 def run(command) -> None:

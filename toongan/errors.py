@@ -1,13 +1,35 @@
 """The one exception a user is meant to read."""
 
+import errno
 import os
 import re
+import sys
+from pathlib import Path
 
 # How those that ran out of memory say so: PyTorch on the CPU, on CUDA and on Apple's GPUs, and CUDA's libraries.
 MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|DefaultCPUAllocator|STATUS_ALLOC_FAILED", re.IGNORECASE
 )
 GPU = re.compile(r"CUDA|CUDNN|CUBLAS|MPS|HIP")
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+SPACE = "free some space, or set TOONGAN_HOME to a folder on a larger disk"
+PERMISSION = "change its permissions, or set TOONGAN_HOME to a folder of yours"
+IN_THE_WAY = "something else has its name; move that away"
+REMEDIES = {
+    errno.ENOSPC: SPACE,
+    errno.EDQUOT: SPACE,
+    errno.EFBIG: SPACE,
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.EROFS: PERMISSION,
+    errno.EEXIST: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.ENAMETOOLONG: "shorten the path",
+    errno.EMFILE: "close other programs, or raise the limit: ulimit -n 4096",
+    errno.ENFILE: "close other programs",
+    errno.EIO: "its disk may be failing; copy what is on it, and take another",
+}
 
 
 class ToonGANError(Exception):
@@ -51,11 +73,10 @@ def out_of_memory(error: BaseException, config) -> ToonGANError | None:
     Args:
         config: the settings of the job: the one to lower is named with half its value.
     """
-    text = str(error)
+    text = " ".join(map(str, error.args))
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if not kinds & {"MemoryError", "OutOfMemoryError"} and not (
-        isinstance(error, RuntimeError) and MEMORY.search(text)
-    ):
+    said = isinstance(error, RuntimeError) and MEMORY.search(text)
+    if not (said or kinds & {"MemoryError", "OutOfMemoryError"} or getattr(error, "errno", None) == errno.ENOMEM):
         return None
     where = "GPU" if "OutOfMemoryError" in kinds or GPU.search(text) else "machine"
     if hasattr(config, "batch_size"):
@@ -77,3 +98,24 @@ def out_of_memory(error: BaseException, config) -> ToonGANError | None:
             f"{config.count} is too much for the memory of this {where}; try {max(least, config.count // 2)}.", "count"
         )
     return ToonGANError(f"This {where} has too little memory left; close other programs and try again.")
+
+
+def unusable_file(error: BaseException) -> ToonGANError | None:
+    """What to do after the system has refused a file; None where that is not what happened."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    if isinstance(error.filename, str | bytes):
+        remedy = REMEDIES.get(error.errno, "check the path, and run the same command again")
+        return ToonGANError(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}); {remedy}.")
+    if error.errno in REMEDIES:  # some calls do not say which file it was
+        return ToonGANError(f"A file cannot be used ({error.strerror}); {REMEDIES[error.errno]}.")
+    return None
+
+
+def missing_package(error: BaseException) -> ToonGANError | None:
+    """What to do where a package of `requirements.txt` is not installed; None after any other exception."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name or error.name.startswith("toongan"):
+        return None
+    return ToonGANError(
+        f"The package {error.name} is missing; first run: {sys.executable} -m pip install -r {REQUIREMENTS}"
+    )
