@@ -36,6 +36,7 @@ setup: $(ready)
 
 # Nets as small as those of the tests gain nothing from a second thread, but two tests at once do.
 test: $(ready_dev)
+	@$(python) tests/get_browser.py
 	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses 2 --dist worksteal
 
 soak: $(ready_dev)
@@ -77,6 +78,7 @@ badges:
 
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"
+	@$(python) tests/get_browser.py
 	$(python) -m pytest
 	$(MAKE) bench
 	$(python) -m toongan train --run gpu-64 --minutes 10

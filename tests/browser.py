@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,20 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from get_browser import ADVICE, find_browser
 from playwright.sync_api import Browser, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+class NoBrowser:
+    """In place of a browser where there is none: a test that looks at a page fails with one line."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("_"):  # pytest itself looks at what a fixture gives
+            raise AttributeError(name)
+        pytest.fail(f"no browser here; {ADVICE}, or let tests/get_browser.py try to fetch one", pytrace=False)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Browser:
     """The browser of this machine, or playwright's own."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = find_browser()
+    if path is None:
+        yield NoBrowser()
+        return
     with sync_playwright() as playwright:
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.fail(
-                f"No browser: install chromium (apt-get install chromium) or run {sys.executable} -m playwright install chromium."
-            )
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
