@@ -78,9 +78,11 @@ def test_a_byte_that_changed_on_the_disk(tmp_path):
     save_state(path, Generator(32, 4, 4))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 64
-    path.write_bytes(data)
-    with pytest.raises(ToonGANError, match="G.pth is damaged; train the run again"):
-        load_generator(path)
+    whole = path.read_bytes()
+    for content in (bytes(data), bytes(data) + whole, b"PK" + whole):
+        path.write_bytes(content)
+        with pytest.raises(ToonGANError, match="G.pth is damaged; train the run again"):
+            load_generator(path)
 
 
 def broken(tmp_path, kind):

@@ -47,7 +47,7 @@ def test_pictures_beyond_the_code_page(shared_home, tmp_path, monkeypatch, envir
 def written(*arguments, home, **options) -> subprocess.CompletedProcess:
     """`python -m toongan ...`, what it prints as bytes."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    environment = {**os.environ, "TOONGAN_HOME": str(home)}
+    environment = {**os.environ, "TOONGAN_HOME": str(home), "PYTHONUNBUFFERED": ""}
     line = [sys.executable, "-m", "toongan", *map(str, arguments)]
     return subprocess.run(line, cwd=REPOSITORY, env=environment, timeout=120, **streams)
 
@@ -62,6 +62,11 @@ def unread() -> int:
 def test_help_that_nobody_reads(tmp_path):
     done = written("train", "--help", home=tmp_path, stdout=unread())
     assert (done.returncode, done.stderr) == (141, b""), "as any program in front of `| head`"
+
+
+def test_a_path_that_nobody_reads(shared_home, tmp_path):
+    done = written("generate", "--run", "tiny", "--out", tmp_path / "x.png", home=shared_home, stdout=unread())
+    assert (done.returncode, done.stderr) == (141, b"") and (tmp_path / "x.png").is_file()
 
 
 def test_data_that_nobody_watches(tmp_path):

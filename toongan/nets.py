@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +140,8 @@ def read_bytes(path: Path | str) -> bytes:
 def read_state(path: Path | str, data: bytes) -> Mapping[str, torch.Tensor]:
     check_kind(path, data)
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a version of pickle that is none
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not re.search(r"GLOBAL|Unsupported (?:class|operand)", str(error)):
             raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
@@ -189,7 +191,9 @@ def check_archive(path: Path | str, data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-            whole = archive.testzip() is None
+            # Behind other bytes, Python finds an archive and torch perhaps those bytes.
+            first = min((each.header_offset for each in archive.infolist()), default=0)
+            whole = first == 0 and archive.testzip() is None
     except Exception as error:  # zipfile raises half a dozen kinds
         raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
