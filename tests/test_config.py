@@ -75,7 +75,7 @@ def test_a_name_that_is_not_plain(name):
 
 
 def test_a_name_has_room_for_what_is_made_from_it():
-    with pytest.raises(ToonGANError, match="run must have at most 50 characters, not the 51 of 'xxx"):
+    with pytest.raises(ToonGANError, match="run must have at most 50 characters, not 51; shorten 'xxx"):
         TrainConfig(run="x" * 51)
     aside = TrainConfig(run="x" * 50).run + "-previous-999"
     assert GenerateConfig(run=aside) and EvaluateConfig(run=aside), "a run that was set aside can be used"

@@ -311,7 +311,7 @@ def check_name(name: str, option: str, longest: int = LONGEST_NAME) -> str:
     if DEVICES_OF_WINDOWS.fullmatch(name):
         raise ToonGANError(f"must not be {shown(name)}, which Windows keeps for a device; try 'my-{name}'.", option)
     if len(name) > longest:
-        raise ToonGANError(f"must have at most {longest} characters, not the {len(name)} of {shown(name)}.", option)
+        raise ToonGANError(f"must have at most {longest} characters, not {len(name)}; shorten {shown(name)}.", option)
     return name
 
 
