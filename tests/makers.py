@@ -75,6 +75,52 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def tiff(levels: np.ndarray, order: str = "<", **tags: int | float) -> bytes:
+    """An uncompressed TIFF of one strip, whose directory says what it is told to: Pillow writes only what it can read.
+
+    `levels` are `(H, W)` or `(H, W, 3)`; tags by name in place of, or beside, what they need.
+    """
+    numbers = {
+        "BitsPerSample": 258, "Photometric": 262, "MinSampleValue": 280, "MaxSampleValue": 281, "SampleFormat": 339,
+        "SMinSampleValue": 340, "SMaxSampleValue": 341, "Orientation": 274, "Compression": 259,
+    }  # fmt: skip
+    channels = levels.shape[2] if levels.ndim == 3 else 1
+    body = levels.astype(levels.dtype.newbyteorder(order)).tobytes()
+    entries = {
+        **{
+            256: levels.shape[1],
+            257: levels.shape[0],
+            258: levels.itemsize * 8,
+            259: 1,
+            262: 2 if channels == 3 else 1,
+        },
+        **{
+            273: 8,
+            277: channels,
+            278: levels.shape[0],
+            279: len(body),
+            339: {"u": 1, "i": 2, "f": 3}[levels.dtype.kind],
+        },
+        **{numbers[name]: value for name, value in tags.items()},
+    }
+    start = 8 + len(body) + len(body) % 2
+    extra = struct.pack(order + "3H", *[entries[258]] * 3)  # where three of a tag do not fit into its entry
+    place = start + 2 + 12 * len(entries) + 4
+    directory = struct.pack(order + "H", len(entries))
+    for number, value in sorted(entries.items()):
+        if number == 258 and channels == 3:
+            directory += struct.pack(order + "HHLL", number, 3, 3, place)
+        elif isinstance(value, float):
+            directory += struct.pack(order + "HHLf", number, 11, 1, value)
+        elif number in (258, 280, 281, 339):
+            directory += struct.pack(order + "HHLHH", number, 3, 1, value, 0)
+        else:
+            directory += struct.pack(order + "HHLL", number, 4, 1, value)
+    mark = {"<": b"II", ">": b"MM"}[order]
+    header = mark + struct.pack(order + "HL", 42, start)
+    return header + body + bytes(len(body) % 2) + directory + bytes(4) + extra
+
+
 CARTOON_SET_ATTRIBUTES = (
     "eye_angle eye_lashes eye_lid chin_length eyebrow_weight eyebrow_shape eyebrow_thickness face_shape facial_hair "
     "hair eye_color face_color hair_color glasses glasses_color eye_slant eyebrow_width eye_eyebrow_distance"

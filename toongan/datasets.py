@@ -15,7 +15,7 @@ from .errors import ToonGANError
 from .packed import PackedDataset, open_packed, read_meta
 from .packing import TooFewPictures, mend, pack
 from .paths import data_folder, display, drive, home
-from .sources import ArchiveSource, AvatarsSource, FolderSource, Source, UnusableArchive, is_archive
+from .sources import ArchiveSource, AvatarsSource, FolderSource, Source, UnusableArchive, is_archive, why_no_archive
 
 DEFAULT_AVATARS = 20_000
 GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
@@ -99,9 +99,7 @@ class OwnSet:
         if self.path.is_dir():
             raise ToonGANError(f"{self.kind}:{self.path} is a folder; use folder:PATH.", "dataset")
         if not is_archive(self.path):
-            raise ToonGANError(
-                f"{self.kind}:{self.path} is no zip or tar archive; unpack it and use folder:PATH.", "dataset"
-            )
+            raise ToonGANError(f"{self.kind}:{self.path} {why_no_archive(self.path)}", "dataset")
         return ArchiveSource(self.path)
 
 

@@ -1,0 +1,62 @@
+"""Names of files, as every table, screen and machine can show them."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+# Control characters, line ends, and those that turn the order of the text around them.
+ILLEGIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be read and written everywhere, whatever it is made of.
+
+    Accented letters are one character each (NFC): some systems store them as two, and one picture must have one name.
+    Bytes that are no text and control characters are escaped: `\\xff`, `\\n`.
+    """
+    try:
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a UTF-16 pair
+        text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = unicodedata.normalize("NFC", text)
+    return ILLEGIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def order(name: str) -> tuple:
+    """What to sort names by, so that accented letters stored one way or the other come in one order."""
+    return tuple(os.fsencode(part) for part in os.path.splitext(unicodedata.normalize("NFC", name))), os.fsencode(name)
+
+
+def stem(source: str) -> str:
+    """What a picture and its label file share."""
+    return os.path.splitext(source)[0]
+
+
+def is_hidden(name: str) -> bool:
+    """What systems leave behind: `.DS_Store`, `._face.png`, `__MACOSX/`."""
+    return any(part.startswith(".") and part not in (".", "..") or part == "__MACOSX" for part in name.split("/"))
+
+
+def folder_label(name: str) -> dict[str, str]:
+    """The folder that a picture lies in, which is often its class."""
+    parent = str(PurePosixPath(name).parent)
+    return {} if parent == "." else {"folder": parent}
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name would lead out of the folder that an archive is unpacked in."""
+    return name.startswith(("/", "\\")) or bool(DRIVE.match(name)) or ".." in name.replace("\\", "/").split("/")
+
+
+def is_own_folder(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names is one that this program writes: a packed set, a run, its pictures."""
+    names = set(names)
+    return (
+        ".toongan" in names
+        or {"images.npy", "meta.json"} <= names
+        or ("run.json" in names and not names.isdisjoint({"G.pth", "last.pt"}))
+        or {"samples-000.png", "losses.png"} <= names
+    )
