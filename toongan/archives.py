@@ -4,6 +4,7 @@ No archive is ever unpacked to disk, so no name in one can lead anywhere. What a
 what its pictures can fill by their size in pixels: one that grows beyond that means harm, and is not read further.
 """
 
+import bz2
 import errno
 import io
 import itertools
@@ -15,7 +16,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -49,10 +50,7 @@ MAX_RATIO = 100
 HARMLESS_BYTES = 256 << 20
 MAX_HEADER_BYTES = 256 << 10
 PEEK_BYTES = 64 << 10
-# A few kilobytes of these can become gigabytes in one step: they are fed in small ones.
-SMALL_STEPS = {zipfile.ZIP_BZIP2: 1 << 12, zipfile.ZIP_LZMA: 1 << 12}
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-METHODS |= {getattr(zipfile, "ZIP_ZSTANDARD", zipfile.ZIP_STORED)}  # Python 3.14
 METHOD_NAMES = {
     **{1: "Shrink", 2: "Reduce", 3: "Reduce", 4: "Reduce", 5: "Reduce", 6: "Implode", 9: "Deflate64", 10: "Implode"},
     **{18: "TERSE", 19: "LZ77", 93: "Zstandard", 95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd"},
@@ -201,7 +199,7 @@ class LenientFile(io.BufferedReader):
     `zipfile` gives up the whole archive for one of them.
     """
 
-    ENTRY = struct.Struct("<4s4xH20x3H8xL")  # signature, flags, lengths of name, extra, comment; place of the file
+    ENTRY = struct.Struct("<4s4xH18x3H8xL")  # signature, flags, lengths of name, extra, comment; place of the file
     offsets: frozenset[int] | None = None
 
     def __init__(self, path: Path):
@@ -307,7 +305,7 @@ def own_folders(names: list[str]) -> tuple[str, ...]:
 def overlaps(archive: zipfile.ZipFile) -> set[int]:
     """Places of members that reach into the next: by that, ten megabytes become petabytes."""
     members = sorted(archive.filelist, key=lambda member: member.header_offset)
-    nexts = [member.header_offset for member in members[1:]] + [archive.start_dir]
+    nexts = [*(member.header_offset for member in members), archive.start_dir][1:]
     return {
         member.header_offset
         for member, following in zip(members, nexts, strict=True)
@@ -327,23 +325,22 @@ def zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, gr
     if reason is not None:
         growth.add(size if size > spare else 0)
         return reason
-    step = SMALL_STEPS.get(member.compress_type, MAX_FILE_BYTES)
     try:
-        with archive.open(member) as file:
-            data = read_up_to(file, START_BYTES, step)
+        with open_member(archive, member) as file:
+            data = file.read(START_BYTES)
             reason = not_read(name, data)
             if size > spare:
                 if reason is None:
-                    data += read_up_to(file, PEEK_BYTES, step)
+                    data += file.read(PEEK_BYTES)
                     if not (most := most_bytes(data)) and made_like_a_picture(data):  # its size is further on
-                        data += read_up_to(file, MAX_FILE_BYTES, step)
+                        data += file.read(max(0, size - len(data)))
                         most = most_bytes(data)
                     if size > most:
                         reason = LeftOut(printable(name), PADDED if most else no_picture(name, data))
                         size -= most
                 if reason is not None:
                     growth.add(size)
-            return reason or data + read_up_to(file, MAX_FILE_BYTES, step)
+            return reason or data + file.read(max(0, member.file_size - len(data)))  # zipfile unpacks what is asked for
     except ToonGANError:
         raise
     except Exception as error:  # garbage between two members
@@ -352,15 +349,47 @@ def zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, gr
         return LeftOut(printable(name), DAMAGED, str(error))
 
 
-def read_up_to(file, size: int, step: int) -> bytes:
-    """At most `size` bytes of a file, asked for in pieces of `step`."""
-    if size <= step:
-        return file.read(size)
-    pieces = []
-    while size > 0 and (piece := file.read(min(size, step))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> AbstractContextManager[BinaryIO]:
+    if member.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        return nullcontext(Squeezed(archive.fp, member))
+    return archive.open(member)
+
+
+class Squeezed:
+    """A member packed by bzip2 or LZMA, to be read piece by piece.
+
+    `zipfile` unpacks it at once, however little of it is asked for: a kilobyte of bzip2 can become gigabytes.
+    """
+
+    def __init__(self, file: BinaryIO, member: zipfile.ZipInfo):
+        file.seek(member.header_offset)
+        header = file.read(zipfile.sizeFileHeader)
+        name, extra = struct.unpack_from("<HH", header, 26)
+        if not header.startswith(b"PK\3\4") or member.compress_size > member.file_size + BESIDE_PIXELS:
+            raise zipfile.BadZipFile("bad header")
+        file.seek(name + extra, io.SEEK_CUR)
+        self.packed = file.read(member.compress_size)
+        if member.compress_type == zipfile.ZIP_BZIP2:
+            self.unpacker = bz2.BZ2Decompressor()
+        else:  # as a file of LZMA alone, whose header names no size
+            self.unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_FILE_BYTES)
+            self.packed = self.packed[4:9] + b"\xff" * 8 + self.packed[9:]
+        self.member, self.left, self.check = member, member.file_size, 0
+
+    def read(self, size: int) -> bytes:
+        pieces, size = [], min(size, self.left)
+        while size > 0:
+            piece = self.unpacker.decompress(self.packed, size)
+            self.packed = b""
+            if not piece:
+                raise zipfile.BadZipFile("cut short")
+            pieces.append(piece)
+            self.check = zlib.crc32(piece, self.check)
+            self.left -= len(piece)
+            size -= len(piece)
+        if not self.left and self.check != self.member.CRC:
+            raise zipfile.BadZipFile("bad checksum")
+        return b"".join(pieces)
 
 
 # --- tar --------------------------------------------------------------------------------------
