@@ -2,6 +2,7 @@
 
 Modules:
 
+- `toongan.archives`: Zip and tar archives, read member by member, in flat memory.
 - `toongan.avatars`: Cartoon faces drawn on this machine: DiceBear composes them, resvg turns them into pixels.
 - `toongan.checkpoints`: Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
 - `toongan.config`: Settings of the four jobs: get data, train, generate, evaluate.
