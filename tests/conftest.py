@@ -1,7 +1,9 @@
 """Shared by all tests: a temporary home, tiny runs, the command line."""
 
+import functools
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +31,59 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def drawn_once(tmp_path_factory, worker_id: str, name: str, count: int, image_size: int) -> Path:
+    """A TOONGAN_HOME with that many avatars, drawn once for all test processes; tests only read it."""
+    import toongan
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOONGAN_HOME", str(folder))
+        toongan.prepare(toongan.DataConfig(count=count, image_size=image_size), progress=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def shared_home(tmp_path_factory) -> Path:
+def few_drawn(tmp_path_factory, worker_id) -> Path:
+    """The pictures of tiny runs."""
+    return drawn_once(tmp_path_factory, worker_id, "few", TINY["count"], TINY["image_size"])
+
+
+@pytest.fixture(scope="session")
+def all_drawn(tmp_path_factory, worker_id) -> Path:
+    """The pictures that the shipped runs learned from, and that a run takes if nobody says how many: a minute's work."""
+    return drawn_once(tmp_path_factory, worker_id, "all", 20_000, 64)
+
+
+@pytest.fixture
+def few_faces(few_drawn, tmp_path) -> None:
+    """In this test's home, the pictures of tiny runs are there: drawing them would take longer than the run."""
+    shutil.copytree(few_drawn, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def all_faces(all_drawn, tmp_path) -> None:
+    """In this test's home, 20,000 avatars of 64 px are there."""
+    (folder,) = all_drawn.glob("data/avatars-*/64px")
+    place = tmp_path / folder.relative_to(all_drawn)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(folder)
+
+
+@pytest.fixture
+def quick_speed(monkeypatch) -> None:
+    """Runs given in minutes measure their speed for a moment, not for seconds."""
+    from toongan import engine, trainer
+
+    monkeypatch.setattr(engine, "measure_speed", functools.partial(trainer.measure_speed, seconds=0.1))
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory, few_drawn) -> Path:
     """A TOONGAN_HOME with one small finished run called `tiny`; tests only read it."""
     import toongan
 
-    folder = tmp_path_factory.mktemp("home")
+    folder = shutil.copytree(few_drawn, tmp_path_factory.mktemp("home"), dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOONGAN_HOME", str(folder))
         toongan.train(toongan.TrainConfig(run="tiny", kimg=0.64, device="cpu", **TINY), progress=False)

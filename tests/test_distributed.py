@@ -13,6 +13,7 @@ from test_resume import COMMAND, results
 import toongan
 from toongan.runs import Run
 
+pytestmark = pytest.mark.usefixtures("few_faces")
 STEPS = 40
 TRAIN = ["train", "--run", "r", "--kimg", STEPS * TINY["batch_size"] / 1000, *COMMAND]
 
@@ -34,9 +35,9 @@ def run_in(home) -> Run:
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
+def two_ranks(tmp_path_factory, few_drawn):
     """A home where two ranks trained, and what they said."""
-    home = tmp_path_factory.mktemp("two")
+    home = shutil.copytree(few_drawn, tmp_path_factory.mktemp("two"), dirs_exist_ok=True)
     done = torchrun("-m", "toongan", "--", *TRAIN, home=home)
     assert done.returncode == 0, done.stderr
     return home, done
@@ -78,9 +79,9 @@ def test_killed_rank_is_started_again_and_the_run_completes(two_ranks, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory):
+def broken(tmp_path_factory, few_drawn):
     """A home where two ranks trained until one of them died."""
-    home = tmp_path_factory.mktemp("broken")
+    home = shutil.copytree(few_drawn, tmp_path_factory.mktemp("broken"), dirs_exist_ok=True)
     done = torchrun("--", "tests/ranks.py", "dies", 23, *TRAIN, "--save-seconds", 0, home=home)
     assert done.returncode != 0
     return home
@@ -105,9 +106,9 @@ def test_finished_run_is_given_as_it_is(two_ranks):
 
 
 def test_batch_that_cannot_be_shared(tmp_path):
-    done = torchrun("-m", "toongan", "--", *TRAIN, home=tmp_path, ranks=3)
+    done = torchrun("-m", "toongan", "--", *TRAIN, "--batch-size", 15, home=tmp_path)
     assert done.returncode != 0
-    assert "--batch-size is 16 for all 3 processes together" in done.stderr
+    assert "--batch-size is 15 for all 2 processes together" in done.stderr
     assert not (tmp_path / "checkpoints" / "r" / "last.pt").exists()
 
 

@@ -16,6 +16,8 @@ from toongan.models import Discriminator, Generator, init_weights
 from toongan.runs import HISTORY_COLUMNS, Run
 from toongan.training import RECIPES, NonSaturating, Relativistic, rate_factor, train_step, update_average
 
+pytestmark = pytest.mark.usefixtures("few_faces")
+
 
 def players(device="cpu", rate=1e-3):
     G = init_weights(Generator(32, 10, 4)).to(device)
@@ -229,9 +231,10 @@ def test_every_precision_trains(home, device, precision):
 
 
 def test_home_is_moved_by_the_environment(home):
-    run = toongan.train(toongan.TrainConfig(run="r", kimg=0.32, **TINY), progress=False)
+    settings = TINY | {"image_size": 64}  # those of 32 px are there already
+    run = toongan.train(toongan.TrainConfig(run="r", kimg=0.32, **settings), progress=False)
     assert run.checkpoints == home / "checkpoints" / "r" and run.generated == home / "generated" / "r"
-    assert (home / "data" / "avatars-avataaars" / "32px" / "images.npy").exists()
+    assert (home / "data" / "avatars-avataaars" / "64px" / "images.npy").exists()
 
 
 def test_generate_repeats_by_seed(tiny_home, tmp_path):
