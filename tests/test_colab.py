@@ -54,16 +54,16 @@ def quickstart(**parameters) -> dict:
     return names
 
 
-SMALL = {"COUNT": 128, "IMAGE_SIZE": 32, "MINUTES": 0.02}
+SMALL = {"COUNT": 128, "IMAGE_SIZE": 32, "MINUTES": 0.01}
 
 
-def test_default_path_asks_colab_for_nothing(home, monkeypatch):
+def test_default_path_asks_colab_for_nothing(home, few_faces, quick_speed, monkeypatch):
     stand_in = Colab().install(monkeypatch)
     quickstart(**SMALL)
     assert stand_in.mounted == stand_in.downloaded == []
 
 
-def test_disconnected_in_the_middle(home, drive, monkeypatch, tmp_path, capsys):
+def test_disconnected_in_the_middle(home, few_faces, drive, monkeypatch, tmp_path, capsys):
     """The machine is taken away; on a fresh one, Run all goes on from Drive and ends with the same bytes."""
     stand_in = Colab().install(monkeypatch)
     settings = {**TINY, "kimg": 0.64, "run": "colab"}
@@ -89,7 +89,7 @@ def test_disconnected_in_the_middle(home, drive, monkeypatch, tmp_path, capsys):
     assert run.info()["sha256"] == whole
 
 
-def test_run_all_in_colab_mirrors_and_downloads(home, drive, monkeypatch):
+def test_run_all_in_colab_mirrors_and_downloads(home, few_faces, quick_speed, drive, monkeypatch):
     stand_in = Colab().install(monkeypatch)
     quickstart(**SMALL, DRIVE=True, DOWNLOAD=True)
     assert stand_in.mounted == ["/content/drive"]
