@@ -52,8 +52,9 @@ def smaller(command: str) -> str:
     return command
 
 
-def test_every_command_runs(tmp_path, shared_home):
-    clone, home = a_copy(tmp_path / "toongan"), tmp_path / "home"
+def test_every_command_runs(home, all_faces, tmp_path, shared_home):
+    """`make faces` finds the 20,000 faces that it would draw."""
+    clone = a_copy(tmp_path / "toongan")
     fill_folder(clone / "my-drawings", pictures(128))
     shutil.copytree(shared_home / "checkpoints" / "tiny", home / "checkpoints" / "avatars-64")
     with Server(make_tar(tmp_path / "set.tgz", cartoon_set(64)).read_bytes()) as server:
