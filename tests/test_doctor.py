@@ -18,11 +18,11 @@ def row(loss_d=1.0, loss_g=1.0, real=0.7, fake=0.3, kimg=100.0) -> dict:
 
 
 def test_discriminator_wins_in_the_textbook_loop(home):
-    """PyTorch's official example on the built-in faces: its own losses, norms, rates and widths, batch 64."""
-    data = toongan.prepare(toongan.DataConfig("avatars", count=640), progress=False)
+    """PyTorch's official example on the built-in faces: its own losses, norms, rates and widths, but batches of 16."""
+    data = toongan.prepare(toongan.DataConfig("avatars", count=128), progress=False)
     history = []
     for values in itertools.islice(textbook_loop(torch.from_numpy(data.images)), 50):
-        history.append({"kimg": 0.064, **values})
+        history.append({"kimg": 0.016, **values})
         if found := doctor.diagnose(history):
             break
     assert found is doctor.D_WON, history[-5:]
@@ -32,7 +32,7 @@ def test_discriminator_wins_in_the_textbook_loop(home):
 def textbook_loop(images: torch.Tensor) -> Iterator[dict[str, float]]:
     torch.manual_seed(999)  # the one of the tutorial
     cpu = torch.device("cpu")
-    return textbook.train(batches(images, 64, torch.Generator().manual_seed(0)), cpu, *textbook.nets(cpu))
+    return textbook.train(batches(images, 16, torch.Generator().manual_seed(0)), cpu, *textbook.nets(cpu))
 
 
 def test_healthy_run_gets_no_remark(tiny_home):
@@ -72,7 +72,7 @@ def test_nothing_moves():
     assert doctor.diagnose([row(1.386 - i / 20, 0.693, 0.5, 0.5) for i in range(12)]) is None
 
 
-def test_a_run_that_falls_ill_says_so_once(home, monkeypatch, capsys):
+def test_a_run_that_falls_ill_says_so_once(home, few_faces, monkeypatch, capsys):
     """D sees every fake through: the sentence is printed once and kept in run.json."""
     from toongan import trainer
 
