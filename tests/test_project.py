@@ -1,12 +1,19 @@
 """The repository itself: layout, make targets, requirements, README."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 
+import pytest
 import tyro
 from conftest import REPOSITORY
+
+from benchmarks import ablation, collapse, few, jobs
+from toongan import engine
 
 
 def test_layout():
@@ -18,9 +25,9 @@ def test_layout():
 
 
 def test_make_targets_exist():
-    for target in ("faces", "test", "soak", "lint", "format", "bench", "notebooks", "lab", "export", "gpu", "help"):
-        done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    targets = "faces test soak lint format bench notebooks book lab export gpu help".split()
+    done = subprocess.run(["make", "-n", *targets], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "Nothing to be done" not in done.stdout, done.stdout + done.stderr
     minutes = subprocess.run(["make", "-n", "faces", "MINUTES=1"], cwd=REPOSITORY, capture_output=True, text=True)
     assert "train --run quickstart --minutes 1" in minutes.stdout
 
@@ -52,16 +59,28 @@ def test_data_benchmark_runs():
     assert re.search(r"Reading the packed form is [\d,]+ times as fast", done.stdout)
 
 
-def benchmark(name: str, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *options], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def benchmark(home, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """A benchmark and its jobs, run in this process, where everything is loaded already; gives what it prints."""
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    for module, name in ((ablation, "TABLE"), (ablation, "COSTS"), (collapse, "TABLE"), (few, "TABLE")):
+        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).name)
+
+    def run(module: ModuleType, *options: str) -> str:
+        def job(command: list[str], **_) -> SimpleNamespace:
+            assert command[:4] == [sys.executable, "-m", module.__name__, "--job"]
+            return SimpleNamespace(stdout=json.dumps(module.measure(json.loads(command[4]))))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs.subprocess, "run", job)
+            patch.setattr(sys, "argv", [module.__name__, "--at-once", "1", *options])
+            module.main()
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_the_ladder_ends_at_the_modern_recipe():
-    from benchmarks import ablation
     from toongan.training import RECIPES
 
     variants = ablation.variants()
@@ -70,30 +89,40 @@ def test_the_ladder_ends_at_the_modern_recipe():
     assert len(set(ladder)) == len(ladder)
 
 
-def test_ablation_keeps_rows_and_does_not_measure_twice(home, tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
-    benchmark("ablation", "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "128")
+def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "JUDGED", 32)
+    benchmark(ablation, "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "128")
     small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
-    assert benchmark("ablation", *small).count("frechet_distance") == 1
+    assert benchmark(ablation, *small).count("frechet_distance") == 1
     table = (tmp_path / "ablation.csv").read_text()
     assert len(table.splitlines()) == 2 and len(list((tmp_path / "ablation").glob("*.webp"))) == 1
     assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
-    assert benchmark("ablation", *small) == "" and (tmp_path / "ablation.csv").read_text() == table
+    assert benchmark(ablation, *small) == "" and (tmp_path / "ablation.csv").read_text() == table
     assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
 
 
-def test_collapse_benchmark_counts(home, tmp_path, monkeypatch):
+def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):
+    """One loop with a process for the job, as a user has it; the others are added to its table."""
     monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
     small = ["--pictures", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars"]
-    printed = benchmark("collapse", *small)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.collapse", *small, "--loops", "modern"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 0 \| 0 \|\n\| textbook \| 0 \| 0 \|", done.stdout)
+    monkeypatch.setattr(collapse, "PICTURES", 64)
+    printed = benchmark(collapse, *small)
+    assert printed.count("distance_of_mean") == 2, "the first is not measured again"
     assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
     assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
 
 
-def test_few_pictures_benchmark_judges_all_by_the_same_pictures(home, tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+def test_few_pictures_benchmark_judges_all_by_the_same_pictures(benchmark, home, tmp_path):
     (tmp_path / "ablation-costs.csv").write_text("variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n")
-    assert benchmark("few", "--pictures", "320", "--kimg", "0.64").count("frechet_distance") == 4
+    assert benchmark(few, "--pictures", "320", "--kimg", "0.64").count("frechet_distance") == 4
     with open(tmp_path / "few.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
