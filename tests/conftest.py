@@ -149,3 +149,16 @@ def small_disk(tmp_path):
     disk = SmallDisk(tmp_path / "small")
     yield disk
     disk.close()
+
+
+# The longest tests, which begin before all others: so that no process works alone at the end.
+LONGEST = (
+    "test_every_command_runs",
+    "test_runs_on_its_own[04_results]",
+    "test_runs_in_order",
+    "test_runs_on_its_own[06_better_faces]",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.name.startswith(LONGEST))
