@@ -20,6 +20,11 @@ NAMES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
 PACKAGES = ("chromium", "fonts-dejavu-core")  # pages without letters have other shapes
+ASK = """
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    print(playwright.chromium.executable_path)
+"""
 HOST = "https://cdn.playwright.dev"
 ADVICE = "install Chromium, or set CHROME to the path of one"
 
@@ -46,11 +51,13 @@ def only_says_where(path: str) -> bool:
 
 def own_path() -> str | None:
     """Where playwright's own browser is, if it is there."""
-    from playwright.sync_api import sync_playwright
+    path = place_of_own()
+    return path if path and Path(path).exists() else None
 
-    with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
+
+def place_of_own() -> str:
+    """Where playwright puts its own browser. Asked in a process of its own: here it may be at work already."""
+    return subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True).stdout.strip()
 
 
 def starts(path: str) -> bool:

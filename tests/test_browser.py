@@ -64,10 +64,7 @@ def test_a_browser_that_is_there_is_taken(bare, monkeypatch):
 
 def test_playwright_fetches_its_own(bare, monkeypatch):
     """The real command, from a server that has a small browser in each archive."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = Path(playwright.chromium.executable_path)
+    path = Path(get_browser.place_of_own())
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
         for name in ("/".join(path.parts[-2:]), "ffmpeg-linux", "ffmpeg-mac"):
