@@ -1,19 +1,34 @@
 """Where data, checkpoints and generated pictures live."""
 
+import errno
+import hashlib
 import itertools
 import os
+import platform
 import tempfile
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import ToonGANError
+import tenacity
+
+from .errors import ToonGANError, legible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ELSEWHERE = "set TOONGAN_HOME to a folder of yours, on a disk that can be written to."
+PATIENCE = 5.0
+# A folder that holds a file of this name is ours, and no data.
+MARK = ".toongan"
 
 
 def home() -> Path:
     """The folder that holds data/, checkpoints/ and generated/: TOONGAN_HOME, or this repository."""
-    return Path(os.environ.get("TOONGAN_HOME") or REPOSITORY).expanduser().absolute()
+    place = os.environ.get("TOONGAN_HOME") or REPOSITORY
+    try:
+        return Path(place).expanduser().absolute()
+    except RuntimeError as error:  # ~ of a person whom this machine does not know
+        raise ToonGANError(f"TOONGAN_HOME is {place}, which is nowhere; set it to a folder of yours.") from error
 
 
 def drive() -> Path:
@@ -41,13 +56,13 @@ def display(path: Path) -> str:
     """`path` as a person would write it: relative to the working folder where that is shorter."""
     path = Path(path).absolute()
     try:
-        return min(os.path.relpath(path), str(path), key=len)
-    except ValueError:  # another drive
-        return str(path)
+        return legible(min(os.path.relpath(path), str(path), key=len))
+    except (ValueError, OSError):  # another drive, or a working folder that is gone
+        return legible(str(path))
 
 
 def writable_folder(folder: Path) -> Path:
-    """Make `folder` and prove that it can be written to.
+    """Make `folder` and prove that it can be written to. One of a run or a data set is marked as ours.
 
     Raises:
         ToonGANError: it cannot; says what to change.
@@ -56,11 +71,35 @@ def writable_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        if folder.parent in {data_folder("."), checkpoint_folder("."), generated_folder(".")}:
+            (folder / MARK).touch()
     except OSError as error:
-        raise ToonGANError(
-            f"Cannot write to {folder} ({error.strerror}); set TOONGAN_HOME to a folder of yours, or free some space."
-        ) from error
+        remedy = "free some space, or set TOONGAN_HOME to a larger disk." if error.errno in FULL else ELSEWHERE
+        raise ToonGANError(f"Cannot write to {display(folder)} ({error.strerror}); {remedy}") from error
     return folder
+
+
+def patiently(action: Callable, *arguments):
+    """Do it, again and again for some seconds while another program has the file open: a viewer, a virus scanner."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_held),
+        stop=tenacity.stop_after_delay(PATIENCE),
+        wait=tenacity.wait_fixed(0.1),
+        reraise=True,
+    )(action, *arguments)
+
+
+def is_held(error: BaseException) -> bool:
+    """Whether it may be only for now that a file cannot be changed."""
+    if isinstance(error, PermissionError):
+        place = Path(error.filename2 or error.filename or ".").parent
+        return os.name == "nt" or os.access(place, os.W_OK)
+    return isinstance(error, OSError) and error.errno == errno.EBUSY
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a file in the place of another, or rename a folder."""
+    patiently(os.replace, source, target)
 
 
 @contextmanager
@@ -70,23 +109,69 @@ def atomic_write(path: Path, size: int | None = None, keep: Path | None = None):
     Args:
         size: bytes that will be written, to be named if the disk is full.
         keep: where to leave what stood at `path` before.
+
+    Raises:
+        ToonGANError: it cannot be written; says why, and what to do. What stood there before is unharmed.
     """
     path = Path(path)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    # A name of its own for every machine, process and file, and short however long the file's is.
+    digest = hashlib.sha256(os.fsencode(f"{platform.node()} {path.name}")).hexdigest()[:8]
+    part = path.with_name(f".{digest}-{os.getpid()}.part{path.suffix}")
     try:
+        for left in path.parent.glob(f".{digest}-*.part{path.suffix}"):
+            if not alive(int(left.name.split("-")[1].split(".")[0])):
+                left.unlink(missing_ok=True)
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(part, path)
+            replace(path, keep)
+        replace(part, path)
     except OSError as error:
-        need = f"{size_text(size)} are needed; " if size else ""
-        raise ToonGANError(
-            f"Cannot write {path} ({error.strerror}); {need}free some space or choose another folder."
-        ) from error
+        raise cannot_write(path, error, size) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process of this number on this machine, as far as can be told."""
+    if os.name == "nt":  # where asking would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process left half written. Only where no other process writes."""
+    for part in folder.glob(".*.part*"):
+        if part.is_file():
+            with suppress(OSError):
+                part.unlink()
+
+
+def cannot_write(path: Path, error: OSError, size: int | None = None) -> ToonGANError:
+    """The sentence for a file or a folder that the system does not let us write."""
+    what, why = f"Cannot write {display(path)}", error.strerror or str(error)
+    if error.errno in FULL:
+        need = f"{size_text(size)} are needed; " if size else ""
+        remedy = f"{need}free some space and run the same command again, or set TOONGAN_HOME to a larger disk."
+    elif isinstance(error, PermissionError):
+        remedy = "close the program that has it open, or make sure that you may write there; then run the same command again."
+    elif error.errno == errno.EROFS:
+        remedy = ELSEWHERE
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name."
+    elif isinstance(error, FileNotFoundError):
+        remedy = "its folder has gone; run the same command again."
+    else:
+        remedy = "check the disk that it is on, then run the same command again."
+    return ToonGANError(f"{what} ({why}); {remedy}")
 
 
 def size_text(size: int) -> str:
@@ -94,7 +179,7 @@ def size_text(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
-def unused(name: str, *folders: Path) -> str:
-    """`name`, or `name-2` … : the first that is in none of some folders."""
+def unused(name: str, *folders: Path, ending: str = "") -> str:
+    """`name`, or `name-2` … : the first that is in none of some folders, there followed by `ending`."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(each for each in names if not any((folder / each).exists() for folder in folders))
+    return next(each for each in names if not any((folder / f"{each}{ending}").exists() for folder in folders))
