@@ -19,7 +19,7 @@ else
     }
 fi
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-"$python" -c 'import tyro, tqdm, requests, tenacity, filelock, PIL, numpy' 2>/dev/null || {
+"$python" -c 'import tyro, tqdm, requests, tenacity, PIL, numpy' 2>/dev/null || {
     echo "error: packages are missing; first run: $python -m pip install -r $here/requirements.txt" >&2
     exit 2
 }

@@ -39,7 +39,7 @@ def ranges(server: Server) -> list[str]:
 
 
 def leftovers(home) -> list[str]:
-    return sorted(path.name for path in (home / "data" / "downloads").iterdir())
+    return sorted(path.name for path in (home / "data" / "downloads").glob("[!.]*"))
 
 
 def test_good_download_is_packed_with_its_labels(home, monkeypatch, archive, capsys):
@@ -185,7 +185,7 @@ def test_disk_full_while_downloading(small_disk, archive):
         assert done.returncode == 2
         errors = done.stderr.strip().splitlines()
         assert len(errors) == 1 and ("No space left on device" in errors[0] or "File too large" in errors[0])
-        assert "goes on from there" in errors[0]
+        assert "free some space and run the same command again" in errors[0]
         small_disk.free()
         done = small_disk.run("data", "cartoonset10k", "--image-size", 32, TOONGAN_MIRROR=server.url)
         assert done.returncode == 0, done.stderr
@@ -275,3 +275,18 @@ def test_home_in_drive_packs_to_the_local_disk(monkeypatch):
 
     assert str(data_folder("avatars")) == "/content/toongan-data/avatars"
     assert str(checkpoint_folder("r")) == "/content/drive/MyDrive/projects/cartoons/checkpoints/r"
+
+
+def test_two_processes_fetch_an_archive_once(home, archive):
+    """The second waits for the first, and says so; it does not write into the same file."""
+    with Server(archive) as server:
+        environment = {**os.environ, "TOONGAN_HOME": str(home), "TOONGAN_MIRROR": server.url}
+        arguments = [sys.executable, "-m", "toongan", "data", "cartoonset10k", "--image-size", "32"]
+        both = [
+            subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        texts = [process.communicate(timeout=120)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        assert all("64 pictures of 32 px" in text for text in texts)
+        assert len(server.requests) == 1

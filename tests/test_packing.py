@@ -140,7 +140,8 @@ def test_disk_full_while_packing(home, small_disk, dataset):
     assert done.returncode == 2
     errors = done.stderr.strip().splitlines()
     assert len(errors) == 1 and "No space left on device" in errors[0], done.stderr
-    assert "Free some space and run the same command again, it goes on from there" in errors[0]
+    assert "free some space and run the same command again, or set TOONGAN_HOME" in errors[0]
+    assert "What is packed so far is kept (" in errors[0]
     small_disk.free()
     done = small_disk.run(*arguments)
     assert done.returncode == 0, done.stderr
@@ -152,15 +153,15 @@ def test_kill_between_the_two_renames(home, monkeypatch):
     folder = fill_folder(home / "mine", pictures(70))
     before = prepare(home)
     (folder / "new.png").write_bytes(encoded(drawing(5000)))
-    rename = Path.rename
+    rename = os.replace
 
-    def dies(self, target):
-        if self.name.endswith(".part"):
+    def dies(source, target):
+        if Path(source).name.endswith(".part"):
             raise SystemExit("killed")
-        return rename(self, target)
+        return rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", dies)
+        patch.setattr(os, "replace", dies)
         with pytest.raises(SystemExit):
             prepare(home)
     assert not before.folder.exists()
@@ -176,7 +177,7 @@ def test_two_processes_pack_once(home):
     texts = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
     assert "Packing" in texts[0] and "Packing" not in texts[1]
-    assert "Another process is making" in texts[1]
+    assert f"is being made by process {first.pid} since " in texts[1]
     assert all("3,000 pictures of 32 px" in text for text in texts)
 
 
@@ -211,7 +212,7 @@ def test_a_worker_that_dies_is_reported(home, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(packing.Part, "passed", kills_a_child)
-        with pytest.raises(toongan.ToonGANError, match="A process died while packing .* Run the same command again"):
+        with pytest.raises(toongan.ToonGANError, match="A process died while packing .* run the same command again"):
             prepare(home)
     assert len(prepare(home)) == 3000
 
@@ -310,3 +311,13 @@ def test_sqlite_journal_is_gone_at_the_end(home):
 def test_command_line_names_the_data_set(tmp_path):
     done = command("data", "folder:/no/such/place", home=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: NAME folder:/no/such/place is not there")
+
+
+def test_a_folder_whose_name_is_no_text(home):
+    raw = os.fsencode(home) + b"/bytes-\xff"
+    fill_folder(Path(os.fsdecode(raw)), pictures(70))
+    dataset = f"folder:{os.fsdecode(raw)}"
+    data = prepare(home, dataset=dataset)
+    assert len(data) == 70
+    stamp = (data.folder / "images.npy").stat().st_mtime_ns
+    assert (prepare(home, dataset=dataset).folder / "images.npy").stat().st_mtime_ns == stamp

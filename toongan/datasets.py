@@ -13,7 +13,7 @@ from .config import DataConfig
 from .downloads import Download
 from .errors import ToonGANError
 from .packed import PackedDataset, open_packed, read_meta
-from .packing import TooFewPictures, mend, pack
+from .packing import TooFewPictures, mend, only_one, pack
 from .paths import data_folder, display, drive, home
 from .sources import ArchiveSource, AvatarsSource, FolderSource, Source, UnusableArchive, is_archive, why_no_archive
 
@@ -138,7 +138,9 @@ class RemoteSet:
                     return FolderSource(path, label_folders=False)
                 return ArchiveSource(path, label_folders=False, made_from=made_from, pictures=self.pictures)
         if not self.archive.exists():
-            self.download(progress)
+            with only_one(self.archive, progress):
+                if not self.archive.exists():  # another process may have brought it meanwhile
+                    self.download(progress)
         return ArchiveSource(self.archive, label_folders=False, made_from=made_from, pictures=self.pictures)
 
     def check_number(self, data: PackedDataset) -> None:
@@ -209,6 +211,18 @@ def find(dataset: str) -> DataSet:
             )
         return OwnSet("drive", drive() / rest)
     raise ToonGANError(f"{dataset!r} is not known; {suggestion(dataset)}use {KNOWN}.", "dataset")
+
+
+def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> bool | None:
+    """Whether two names of drawn sets, each with a count, mean the same pictures; None if one is no drawn set."""
+    try:
+        sets = [find(name) for name, _ in (one, other)]
+    except ToonGANError:  # a folder that was elsewhere
+        return None
+    if not all(isinstance(each, DrawnSet) for each in sets):
+        return None
+    counts = {count or DEFAULT_AVATARS for _, count in (one, other)}
+    return sets[0] == sets[1] and len(counts) == 1
 
 
 def suggestion(dataset: str) -> str:
@@ -294,4 +308,6 @@ def report(data: PackedDataset, new: int, seconds: float) -> None:
     if data.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
         where = display(data.folder / "left-out.csv")
-        print(f"Left out {sum(data.left_out.values()):,} files: {reasons}. They are listed in {where}.", flush=True)
+        number = sum(data.left_out.values())
+        files, they = ("files", "They are") if number > 1 else ("file", "It is")
+        print(f"Left out {number:,} {files}: {reasons}. {they} listed in {where}.", flush=True)

@@ -15,7 +15,7 @@ import tenacity
 from tqdm import tqdm
 
 from .errors import ToonGANError
-from .paths import display, writable_folder
+from .paths import cannot_write, replace, writable_folder
 
 TRIES = 4
 PAUSE = tenacity.wait_exponential(multiplier=1, max=60)
@@ -23,7 +23,6 @@ CONNECT_SECONDS = 20
 BLOCK = 1 << 20
 ARCHIVE_SIGNATURES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd")
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-SPACE = "Free some space and run the same command again, it goes on from there; or set TOONGAN_HOME to a larger disk."
 
 
 def silence_seconds() -> float:
@@ -67,7 +66,7 @@ class Download:
         writable_folder(self.path.parent)
         try:
             persist(self.attempt, self.part, self.progress)
-            os.replace(self.part, self.path)
+            replace(self.part, self.path)
             self.identity.unlink(missing_ok=True)
         except Temporary as error:
             raise ToonGANError(
@@ -75,9 +74,8 @@ class Download:
                 f"{', it goes on from there' if size_of(self.part) else ''}."
             ) from error
         except OSError as error:
-            raise ToonGANError(
-                f"Cannot write {display(self.path)} ({error.strerror or error}). {self.so_far()}{SPACE}"
-            ) from error
+            kept = f" {self.so_far()}It goes on from there." if size_of(self.part) else ""
+            raise ToonGANError(f"{cannot_write(self.path, error)}{kept}") from error
         return self.path
 
     def attempt(self) -> None:

@@ -5,6 +5,7 @@ first request waits for ever. Here it is watched, stopped when nothing moves, an
 started again; it resumes by itself.
 """
 
+import errno
 import getpass
 import json
 import os
@@ -20,9 +21,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .downloads import SPACE, Temporary, persist, silence_seconds, size_of
+from .downloads import Temporary, persist, silence_seconds, size_of
 from .errors import ToonGANError
-from .paths import display, writable_folder
+from .paths import cannot_write, replace, writable_folder
 
 # Started by name, the client also serves those who are not logged in. What a server answered it keeps to itself,
 # so that is noted here.
@@ -72,7 +73,10 @@ def fetch(slug: str, path: Path, progress: bool = True) -> Path:
     else:
         discard_if_empty(folder)
         raise ToonGANError(f"Kaggle does not give {slug} without a valid account ({refusal}): {TOKEN_HELP}.")
-    os.replace(archive, path)
+    try:
+        replace(archive, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     shutil.rmtree(folder, ignore_errors=True)
     return path
 
@@ -103,7 +107,9 @@ def ask() -> dict | None:
     if not in_notebook and not sys.stdin.isatty():
         return None
     try:
-        text = getpass.getpass("Kaggle token from kaggle.com/settings (not shown as you paste it): ").strip()
+        text = getpass.getpass("Kaggle token from kaggle.com/settings (not shown as you paste it): ").strip(
+            "\ufeff \t\r\n"
+        )
     except (EOFError, RuntimeError, NotImplementedError):  # a notebook run without a reader
         return None
     return parse_token(text)
@@ -207,7 +213,8 @@ def announced_size(archive: Path) -> int | None:
 
 
 def full(folder: Path) -> ToonGANError:
-    return ToonGANError(f"Cannot write {display(folder)} (No space left on device). {SPACE}")
+    problem = cannot_write(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    return ToonGANError(f"{problem} What has come is kept, and it goes on from there.")
 
 
 def explain(slug: str, folder: Path, code: int, output: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -22,15 +23,16 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
 from .data import tile
 from .errors import ToonGANError
 from .holdout import evenly
+from .locks import Taken, hold
+from .marked import save_picture
 from .packed import FORMAT, NOT_LABELS
-from .paths import display, writable_folder
+from .paths import MARK, cannot_write, display, replace, writable_folder
 from .sources import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
 from .workers import WorkerDied, Workers
 
@@ -81,31 +83,39 @@ def pack(
     """
     parent = writable_folder(folder.parent)
     with only_one(folder, progress):
-        recover(folder)
-        if is_current():
-            return 0
-        part = Part(parent / f".{folder.name}.part", source.signature(), image_size)
-        had = part.count
+        part = None
         try:
+            recover(folder)
+            if is_current():
+                return 0
+            part = Part(parent / f".{folder.name}.part", source.signature(), image_size)
+            had = part.count
             with closing(part):
                 fill(part, source, limit, progress, name)
                 if part.count < MIN_PICTURES:
                     raise too_few(part, name)
                 part.write_tables(meta)
-        except ToonGANError:  # the source is at fault: what it gave is of no use
-            shutil.rmtree(part.folder, ignore_errors=True)
-            with suppress(OSError):
-                parent.rmdir()  # unless something else is in it
+            replace_folder(part.folder, folder)
+            return part.count - had
+        except ToonGANError as error:
+            if not isinstance(error.__cause__, OSError):  # the source is at fault: what it gave is of no use
+                shutil.rmtree(parent / f".{folder.name}.part", ignore_errors=True)
+                drop_if_empty(parent)
             raise
-        except (OSError, sqlite3.OperationalError) as error:
-            raise out_of_space(error, part, folder) from error
-        except WorkerDied as error:
+        except (OSError, sqlite3.Error) as error:
+            raise cannot_pack(error, part, folder) from error
+        except (WorkerDied, MemoryError) as error:
             raise ToonGANError(
-                f"A process died while packing {name}, perhaps for want of memory. "
-                "Run the same command again: it goes on from there."
+                f"A process died while packing {name}, perhaps for want of memory. Close other programs and run the same "
+                "command again: it goes on from there."
             ) from error
-        replace(part.folder, folder)
-        return part.count - had
+
+
+def drop_if_empty(folder: Path) -> None:
+    """Delete a folder that holds nothing but our mark."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] in ([], [MARK]):
+            shutil.rmtree(folder)
 
 
 def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: str) -> None:
@@ -199,7 +209,7 @@ class Part:
     def begin(self) -> None:
         self.folder.mkdir(parents=True)
         (self.folder / "images.npy").write_bytes(npy_header(0, self.image_size))
-        self.journal = sqlite3.connect(self.folder / "journal.sqlite")
+        self.journal = connect(self.folder / "journal.sqlite")
         self.journal.executescript(SCHEMA)
         self.remember(made_from=self.made_from, **dict.fromkeys(COUNTERS, 0))
         self.journal.commit()
@@ -209,14 +219,15 @@ class Part:
         path = self.folder / "journal.sqlite"
         if not path.exists():
             return False
-        self.journal = sqlite3.connect(path)
+        self.journal = connect(path)
         try:
             same = self.state("made_from") == self.made_from
             pixels = (self.folder / "images.npy").stat().st_size - len(npy_header(0, self.image_size))
             if same and pixels >= int(self.state("count")) * self.image_size**2 * 3:
                 return True
-        except (sqlite3.DatabaseError, OSError, TypeError):
-            pass
+        except (sqlite3.DatabaseError, OSError, TypeError) as error:
+            if system_error(error) is not None:  # the disk's fault, not the journal's: what was packed may be good
+                raise
         self.journal.close()
         return False
 
@@ -299,27 +310,26 @@ class Part:
         self.images.write(npy_header(self.count, self.image_size))
         self.images.flush()
         os.fsync(self.images.fileno())
-        text = json.dumps(
-            {
-                "format": FORMAT,
-                "count": self.count,
-                "image_size": self.image_size,
-                "fingerprint": self.digest.hexdigest(),
-                **meta,
-                "enlarged": self.enlarged,
-                "left_out": self.left_out(),
-                "made_from": self.signature,
-            },
-            indent=2,
-            ensure_ascii=False,
-        )
+        value = {
+            "format": FORMAT,
+            "count": self.count,
+            "image_size": self.image_size,
+            "fingerprint": self.digest.hexdigest(),
+            **meta,
+            "enlarged": self.enlarged,
+            "left_out": self.left_out(),
+            "made_from": self.signature,
+        }
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        if re.search("[\ud800-\udfff]", text):
+            text = json.dumps(value, indent=2)  # the name of a folder that is no text: escaped, it comes back as it was
         (self.folder / "meta.json").write_text(text + "\n", encoding="utf-8")
         self.write_preview()
 
     def write_preview(self) -> None:
         """Pictures from all over the set, as they will be trained on, in one sheet."""
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        Image.fromarray(tile(images[evenly(np.arange(self.count), PREVIEW)])).save(self.folder / "preview.png")
+        save_picture(Image.fromarray(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
 
     def write_index(self) -> None:
         columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]
@@ -345,6 +355,11 @@ class Part:
             self.images.close()
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """A journal. It needs no locks of the disk's, which some have not: its folder is locked already."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?nolock=1", uri=True)
+
+
 def npy_header(count: int, image_size: int) -> bytes:
     """The header of `images.npy`; of the same length for every count, so that it can be written last."""
     buffer = io.BytesIO()
@@ -362,31 +377,48 @@ def too_few(part: Part, name: str) -> ToonGANError:
     )
 
 
-def out_of_space(error: Exception, part: Part, folder: Path) -> ToonGANError:
+# What sqlite calls by names of its own, as the system's errors.
+SYSTEM_ERRORS = {
+    "SQLITE_FULL": errno.ENOSPC,
+    "SQLITE_READONLY": errno.EACCES,
+    "SQLITE_CANTOPEN": errno.EACCES,
+    "SQLITE_PERM": errno.EACCES,
+    "SQLITE_IOERR": errno.EIO,
+}
+
+
+def system_error(error: Exception) -> OSError | None:
+    """What the system said to sqlite; None if that is not what went wrong."""
+    name = getattr(error, "sqlite_errorname", "")
+    code = next((code for start, code in SYSTEM_ERRORS.items() if name.startswith(start)), None)
+    return None if code is None else OSError(code, os.strerror(code))
+
+
+def cannot_pack(error: Exception, part: Part | None, folder: Path) -> ToonGANError:
     """What to say when `folder` cannot be written; what was packed so far is kept."""
-    full = isinstance(error, sqlite3.OperationalError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    reason = "No space left on device" if full else error.strerror or str(error)
-    megabytes = part.count * part.picture_bytes / 1e6
-    return ToonGANError(
-        f"Cannot write {display(folder)} ({reason}) after {part.count:,} pictures, {megabytes:,.0f} MB. "
-        "Free some space and run the same command again, it goes on from there; or set TOONGAN_HOME to a larger disk."
-    )
+    if isinstance(error, sqlite3.Error):
+        error = system_error(error) or OSError(errno.EIO, str(error))
+    problem = cannot_write(folder, error)
+    if part is None:
+        return problem
+    so_far = f"{part.count:,} pictures, {part.count * part.picture_bytes / 1e6:,.0f} MB"
+    return ToonGANError(f"{problem} What is packed so far is kept ({so_far}), and it goes on from there.")
 
 
-def replace(new: Path, folder: Path) -> None:
+def replace_folder(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`; a kill between the two renames is mended by `mend`."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+        replace(folder, old)
+    replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
     tidy(folder)
 
 
 def mend(folder: Path) -> None:
-    """Mend what a kill during `replace` left, if it left anything."""
-    if folder.with_name(f".{folder.name}.old").exists():
+    """Mend what a kill during `replace_folder` left, if it left anything."""
+    if folder.with_name(f".{folder.name}.old").exists() or any(folder.glob("journal.sqlite*")):
         with only_one(folder, False):
             recover(folder)
 
@@ -397,27 +429,23 @@ def recover(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            old.rename(folder)
+            replace(old, folder)
     tidy(folder)
 
 
 def tidy(folder: Path) -> None:
     for leftover in folder.glob("journal.sqlite*"):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):  # next time, then
+            leftover.unlink()
 
 
 @contextmanager
 def only_one(folder: Path, progress: bool) -> Iterator[None]:
     """Let one process at a time make a folder; the others wait, and say so."""
-    locks = writable_folder(folder.parent.parent / ".locks")
-    lock = FileLock(locks / f"{folder.parent.name}-{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def say(taken: Taken) -> None:
         if progress:
-            print(f"Another process is making {display(folder)}; waiting for it.", flush=True)
-        lock.acquire()
-    try:
+            print(f"{display(folder)} is being made by {taken}; waiting for it.", flush=True)
+
+    with hold(folder.parent.parent / ".locks" / f"{folder.parent.name}-{folder.name}.lock", say):
         yield
-    finally:
-        lock.release()
