@@ -23,7 +23,7 @@ import torch
 import toongan
 from toongan import engine, features, hardware, metrics, training
 from toongan.feeding import place
-from toongan.holdout import evenly, held_out_rows, training_rows
+from toongan.holdout import evenly, split
 from toongan.models import Discriminator, Generator
 from toongan.runs import load_generator
 from toongan.trainer import Trainer, draw, seeded
@@ -217,7 +217,8 @@ def measure(job: dict) -> dict:
     history = run.history()
     curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
-    rows, others = held_out_rows(len(data)), training_rows(len(data))
+    both = split(data.hashes)
+    rows, others = both.held_out, both.training
     real = features.data_features(data, rows)
     floor = features.data_features(data, evenly(others, len(rows)))
     generator = load_generator(run.generator_path)

@@ -22,7 +22,7 @@ import torch
 import toongan
 from toongan import doctor, hardware
 from toongan.data import batches
-from toongan.holdout import evenly, held_out_rows, training_rows
+from toongan.holdout import evenly, split
 from toongan.metrics import QuickDistance
 from toongan.runs import load_generator
 from toongan.trainer import draw, seeded
@@ -49,9 +49,8 @@ def measure(job: dict) -> dict:
         history, samples = textbook_run(data, seed, kimg)
     else:
         history, samples = our_run(loop, dataset, pictures, seed, kimg)
-    held_out, training = (
-        np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (held_out_rows(len(data)), training_rows(len(data)))
-    )
+    both = split(data.hashes)
+    held_out, training = (np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (both.held_out, both.training))
     verdict = judge(history, samples, held_out, training)
     jobs.keep_samples("collapse", f"{loop}-{dataset.rpartition(':')[2]}-{seed}", samples)
     last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
@@ -106,7 +105,7 @@ def textbook_run(data, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
     """The same of the textbook loop, on the same pictures."""
     torch.manual_seed(seed)
     cpu, batch = torch.device("cpu"), textbook.BATCH_SIZE
-    images = torch.from_numpy(np.array(data.images[training_rows(len(data))]))
+    images = torch.from_numpy(np.array(data.images[split(data.hashes).training]))
     G, D = textbook.nets(cpu)
     loop = textbook.train(batches(images, batch, torch.Generator().manual_seed(seed)), cpu, G, D)
     history = [

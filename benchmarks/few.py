@@ -18,7 +18,7 @@ import torch
 import toongan
 from toongan import features, hardware, metrics
 from toongan.data import to_tensor
-from toongan.holdout import evenly, held_out_rows, training_rows
+from toongan.holdout import evenly, split
 from toongan.runs import load_discriminator, load_generator
 from toongan.trainer import draw, seeded
 
@@ -43,14 +43,15 @@ def measure(job: dict) -> dict:
     # A set of avatars begins with the same ones however large it is: of the large one, judge by those beyond the small one.
     data = toongan.prepare(toongan.DataConfig(count=job["many"]), progress=False)
     few = min(FEW, job["many"] // 2)
-    judges, others = (rows[rows >= few] for rows in (held_out_rows(len(data)), training_rows(len(data))))
+    both = split(data.hashes)
+    judges, others = (rows[rows >= few] for rows in (both.held_out, both.training))
     others = evenly(others, len(judges))
     samples = draw(G, torch.randn(len(judges), G.latent_dim, generator=seeded(0, "evaluate")))
     real = features.data_features(data, judges)
     found = metrics.distances(features.features_of(samples), real)
     floor = metrics.distances(features.data_features(data, others), real)
 
-    trained_on = training_rows(job["pictures"])
+    trained_on = split(data.hashes[: job["pictures"]]).training
     training, held_out = (np.asarray(data.images[evenly(rows, THUMBNAILS)]) for rows in (trained_on, judges))
     with torch.no_grad():
         known, new, drawn = (

@@ -7,12 +7,14 @@ import socket
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, command
+from conftest import REPOSITORY, TINY, command
+from makers import drawing, encoded, fill_folder, pictures
 from PIL import Image
 
+import toongan
 from toongan import EvaluateConfig, ToonGANError, avatars, cli, evaluate, evaluation, features, metrics
 from toongan.features import FeatureNet, data_features, features_of, load_weights
-from toongan.holdout import held_out_rows, training_rows
+from toongan.holdout import split
 from toongan.packed import open_packed
 
 FEW = 240
@@ -53,21 +55,37 @@ def offline(monkeypatch):
 # --- what is held out ---------------------------------------------------------------------
 
 
+def some_hashes(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**64, count, np.uint64)
+
+
 @pytest.mark.parametrize("count, held", [(16, 8), (64, 8), (65, 8), (100, 12), (20_000, 2500), (100_000, 2500)])
 def test_held_out_pictures_are_never_trained_on(count, held):
-    rows, others = held_out_rows(count), training_rows(count)
-    assert len(rows) == held
-    assert not set(rows) & set(others)
-    assert sorted([*rows, *others]) == list(range(count))
-    gaps = np.diff([0, *rows, count - 1])
-    assert gaps.max() <= 2 * count / held, "spread over all of them"
+    for record in (None, True):
+        parts = split(some_hashes(count), record)
+        assert len(parts.held_out) == held
+        assert not set(parts.held_out) & set(parts.training)
+        assert sorted([*parts.held_out, *parts.training]) == list(range(count))
 
 
-def test_held_out_rows_stay_the_same_for_ever():
-    """Runs of today are judged by versions to come."""
-    assert held_out_rows(64).tolist() == [4, 12, 20, 28, 36, 44, 52, 60]
-    assert held_out_rows(20_000)[:3].tolist() == [4, 12, 20]
-    assert held_out_rows(100).tolist() == [4, 12, 20, 29, 37, 45, 54, 62, 70, 79, 87, 95]
+def test_what_is_held_out_goes_by_content_alone():
+    """Pictures added, removed, renamed and moved to other places: what a run held out stays so, and what it trained on too."""
+    hashes = some_hashes(1000)
+    parts = split(hashes)
+    held, trained = set(hashes[parts.held_out]), set(hashes[parts.training])
+    later = np.concatenate([some_hashes(500, seed=1), np.random.default_rng(2).permutation(hashes)[:800]])
+    again = split(later, json.loads(json.dumps(parts.record("files"))))
+    assert not trained & set(later[again.held_out]) and not held & set(later[again.training])
+    anew = split(np.random.default_rng(3).permutation(hashes))
+    assert anew.below == parts.below, "the order is nothing to it"
+
+
+def test_held_out_rows_of_earlier_versions_stay_the_same_for_ever():
+    """Runs of then are still judged."""
+    assert split(some_hashes(64), True).held_out.tolist() == [4, 12, 20, 28, 36, 44, 52, 60]
+    assert split(some_hashes(20_000), True).held_out[:3].tolist() == [4, 12, 20]
+    wanted = [4, 12, 20, 29, 37, 45, 54, 62, 70, 79, 87, 95]
+    assert split(some_hashes(100), True).held_out.tolist() == wanted
 
 
 # --- figures know good from bad -----------------------------------------------------------
@@ -335,6 +353,7 @@ def test_a_collapsed_generator_is_named_without_a_network(shared_home, home, off
 
 @pytest.mark.parametrize("held_out, says", [(True, False), (None, True)])
 def test_a_run_that_was_trained_on_all_pictures_says_so(shared_home, home, held_out, says):
+    """Runs of earlier versions: True where pictures were held out by their position, nothing where none were."""
     folder = copy_of(shared_home, home)
     info = json.loads((folder / "run.json").read_text())
     info["data"].pop("held_out", None)
@@ -359,7 +378,25 @@ def test_pictures_without_labels_leave_attributes_out(shared_home, home):
     card = evaluate(config, progress=False)
     assert card["attributes"] is None and card["count"] == 8
     assert sum("no labels" in sentence for sentence in card["findings"]) == 1
-    assert card["compared_with"]["never_trained_on"] and not card["compared_with"]["as_in_training"]
+    against = card["compared_with"]
+    assert not against["as_in_training"] and not against["never_trained_on"], "nobody knows what these 64 are"
+
+
+def test_a_picture_added_later_makes_no_trained_picture_a_held_out_one(home):
+    """The card's promise holds for the changed folder, and another folder's pictures get none."""
+    folder = fill_folder(home / "mine", pictures(200))
+    settings = dict(count=None, dataset=f"folder:{folder}", kimg=0.32, device="cpu")
+    run = toongan.train(toongan.TrainConfig(run="r", **{**TINY, **settings}), progress=False)
+    before = toongan.prepare(toongan.DataConfig(f"folder:{folder}", image_size=32), progress=False)
+    trained = set(before.hashes[split(before.hashes, run.info()["data"]["held_out"]).training])
+    for number in range(200, 240):  # in front of all others, so that every position changes
+        (folder / f"a-{number}.png").write_bytes(encoded(drawing(number)))
+    (folder / "face-0007.png").rename(folder / "zzz.png")
+    judging = evaluation.Evaluation(EvaluateConfig(run="r", device="cpu"), progress=False)
+    against = judging.provenance()
+    assert against["never_trained_on"] and not against["as_in_training"]
+    assert not trained & set(judging.data.hashes[judging.rows])
+    assert against["held_out"] >= 25
 
 
 def test_inception_without_a_network(shared_home, home, offline, capsys, monkeypatch):

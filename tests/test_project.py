@@ -128,7 +128,8 @@ def test_few_pictures_benchmark_judges_all_by_the_same_pictures(benchmark, home,
     assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
         ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
     ]  # fmt: skip
-    assert {row["judged_by"] for row in rows} == {"20"}, "those of the large set's that the small one has not"
+    assert len({row["judged_by"] for row in rows}) == 1, "all by the same pictures"
+    assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
     assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
     assert len(list((tmp_path / "few").glob("*.webp"))) == 4
 

@@ -15,11 +15,12 @@ from torch_fidelity import calculate_metrics
 
 from . import datasets, features, hardware, metrics
 from .config import DataConfig, EvaluateConfig
-from .errors import ToonGANError
-from .holdout import evenly, held_out_rows, training_rows
+from .errors import ToonGANError, out_of_memory
+from .holdout import LEAST, Split, evenly, split
 from .packed import PackedDataset
 from .paths import atomic_write, checkpoint_folder, display, writable_folder
-from .runs import Run, find_run, load_generator
+from .rebuild import find_run
+from .runs import Run, load_generator
 from .trainer import draw, seeded
 
 EXTRACTOR = "MobileNetV2"
@@ -50,8 +51,17 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
     minutes and the date.
 
     Raises:
-        ToonGANError: there is no such run, or its data cannot be had; says what to do.
+        ToonGANError: there is no such run, its data cannot be had, or memory is short; says what to do.
     """
+    try:
+        return measured(config, progress)
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, config)) is not None:
+            raise problem from error
+        raise
+
+
+def measured(config: EvaluateConfig, progress: bool) -> dict:
     start = time.perf_counter()
     evaluation = Evaluation(config, progress)
     card = evaluation.card()
@@ -100,7 +110,9 @@ class Evaluation:
         if self.device.type == "mps":  # it lacks some of the operations, and exactness
             self.device = torch.device("cpu")
         self.data = self.open_data(generator.image_size)
-        rows, self.training = held_out_rows(len(self.data)), training_rows(len(self.data))
+        parts, self.proved = self.split()
+        rows, self.training = parts.held_out, parts.training
+        self.held_out_count = len(rows)
         count = min(config.count, len(rows), len(self.training))
         self.rows, self.floor_rows = evenly(rows, count), evenly(self.training, count)
         self.held_out, self.floor = (np.array(self.data.images[each]) for each in (self.rows, self.floor_rows))
@@ -115,6 +127,21 @@ class Evaluation:
         if self.config.dataset not in (None, dataset):
             dataset, count = self.config.dataset, None
         return datasets.prepare(DataConfig(dataset, count, image_size), progress=self.progress)
+
+    def split(self) -> tuple[Split, bool]:
+        """The pictures to compare with, and whether it is proved that the run was not trained on any of them.
+
+        Every picture whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
+        """
+        own, hashes = self.info.get("data", {}), self.data.hashes
+        record, same = own.get("held_out"), self.data.fingerprint == own.get("fingerprint")
+        if isinstance(record, dict) and record["sha256_of"] == self.data.identity:
+            parts = split(hashes, record)
+            if min(len(parts.held_out), len(parts.training)) >= LEAST:
+                return parts, True
+        if record is True and same:  # chosen by position, which holds for the very pictures of then
+            return split(hashes, True), True
+        return split(hashes), False
 
     def bar(self, text: str) -> str | None:
         return text if self.progress else None
@@ -159,10 +186,10 @@ class Evaluation:
         return {
             "dataset": meta["dataset"],
             "pictures": len(self.data),
-            "held_out": len(held_out_rows(len(self.data))),
+            "held_out": self.held_out_count,
             "fingerprint": self.data.fingerprint,
             "as_in_training": self.data.fingerprint == own.get("fingerprint"),
-            "never_trained_on": own.get("held_out") is True or meta["dataset"] != own.get("dataset"),
+            "never_trained_on": self.proved,
         }
 
     def memorisation(self) -> dict:
@@ -253,14 +280,19 @@ def spread_of(rows: np.ndarray) -> float:
 def findings(card: dict) -> list[str]:
     """What a reader of the figures should know, a sentence each."""
     said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
-    if not against["never_trained_on"]:
+    if not against["never_trained_on"] and against["as_in_training"]:
         said.append(
             "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
             "copying; train it again with this version to keep them apart."
         )
+    elif not against["never_trained_on"]:
+        said.append(
+            "Nothing proves that the run was never trained on some of these pictures: if it was, the figures flatter it."
+        )
     if not against["as_in_training"]:
         said.append(
-            "The pictures compared with are not those of the training: another data set, or drawn by other versions."
+            "The pictures compared with are not all those of the training, in the same order: another data set, one to "
+            "which pictures were added, renamed or moved since, or drawings by other versions."
         )
     if count < FEW:
         said.append(f"{count} pictures are few: distances are larger at a small count; compare only with the same.")
@@ -335,7 +367,8 @@ def heading(card: dict) -> str:
 
 def conditions(card: dict) -> str:
     """What the figures depend on, beside the count and the seed."""
-    seen = "never trained on" if card["compared_with"]["never_trained_on"] else "trained on all the same"
+    proved = card["compared_with"]["never_trained_on"]
+    seen = "never trained on" if proved else "not proved that the run was not trained on some"
     how = f"{card['extractor']['name']}, {card['extractor']['input']}, {card['extractor']['resizer'].split(',')[0]}"
     return f"held-out pictures: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
 

@@ -1,36 +1,80 @@
-"""Which pictures are kept back for judging: chosen by their number alone, the same on every machine and for ever."""
+"""Which pictures are kept back for judging: chosen by their own content, wherever they lie and whatever they are called.
+
+Of every set the pictures with the lowest SHA-256 are held out. A run records below which number that was, so that what is
+added, renamed or moved later cannot turn a picture that was trained on into one that was not.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 SHARE = 8
 MOST = 2500
 LEAST = 8
+HIGHEST = 2**64 - 1
 
 
-def held_out_rows(count: int) -> np.ndarray:
-    """Rows of `count` pictures that are never trained on: an eighth of them, from 8 to 2,500, spread evenly.
+@dataclass(frozen=True)
+class Split:
+    """Rows of a data set: `held_out` to judge by, `training` to train on; int64, ascending.
 
-    Returns:
-        int64, ascending.
+    Attributes:
+        below: pictures whose SHA-256 begins below this number of 64 bits are held out; None where the choice was by
+            position, as in runs of earlier versions.
+    """
+
+    held_out: np.ndarray
+    training: np.ndarray
+    below: int | None
+
+    def record(self, of: str) -> dict | bool:
+        """What a run keeps of it, for `run.json` and checkpoints; `of` is what the SHA-256 are of."""
+        if self.below is None:
+            return True
+        return {"sha256_of": of, "below": f"{self.below:016x}", "count": len(self.held_out)}
+
+
+def split(hashes: np.ndarray, record: dict | bool | None = None) -> Split:
+    """Part a data set: an eighth, from 8 to 2,500 pictures, is held out.
+
+    Args:
+        hashes: the first 64 bits of each picture's SHA-256, uint64 `(N,)`: `PackedDataset.hashes`.
+        record: what a run recorded of its own choice, which is then repeated; True for runs of earlier versions.
 
     Raises:
         ValueError: fewer than 16 pictures; a data set of this series has 64 at least.
     """
+    if record is True:
+        return parted(by_position(len(hashes)), None)
+    if record:
+        below = int(record["below"], 16)
+    else:
+        below = lowest(hashes, held_out_count(len(hashes)))
+    return parted(hashes < np.uint64(below), below)
+
+
+def parted(held_out: np.ndarray, below: int | None) -> Split:
+    return Split(np.flatnonzero(held_out).astype(np.int64), np.flatnonzero(~held_out).astype(np.int64), below)
+
+
+def held_out_count(count: int) -> int:
+    """How many of `count` pictures are held out."""
     if count < 2 * LEAST:
         raise ValueError(f"{count} pictures are too few to keep {LEAST} back; {2 * LEAST} are the least.")
-    held = min(max(count // SHARE, LEAST), MOST)
-    return (2 * np.arange(held, dtype=np.int64) + 1) * count // (2 * held)
+    return min(max(count // SHARE, LEAST), MOST)
 
 
-def training_rows(count: int) -> np.ndarray:
-    """The other rows, in order: what a run trains on.
+def lowest(hashes: np.ndarray, count: int) -> int:
+    """The number below which the `count` lowest of some hashes lie."""
+    return min(int(np.partition(hashes, count - 1)[count - 1]) + 1, HIGHEST)
 
-    Returns:
-        int64, ascending.
-    """
-    mine = np.ones(count, bool)
-    mine[held_out_rows(count)] = False
-    return np.flatnonzero(mine).astype(np.int64, copy=False)
+
+def by_position(count: int) -> np.ndarray:
+    """The rule of earlier versions, whose runs are still judged: held-out rows spread evenly, as `(count,)` of bool."""
+    held = held_out_count(count)
+    mine = np.zeros(count, bool)
+    mine[(2 * np.arange(held, dtype=np.int64) + 1) * count // (2 * held)] = True
+    return mine
 
 
 def evenly(rows: np.ndarray, count: int) -> np.ndarray:

@@ -51,12 +51,41 @@ class PackedDataset:
     @cached_property
     def index(self) -> list[dict[str, str]]:
         """One dictionary a picture: its row of `index.csv`."""
-        with open(self.folder / "index.csv", newline="", encoding="utf-8") as file:
+        with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if self.rows is None:
                 return list(itertools.islice(rows, len(self)))
             wanted = set(self.rows.tolist())
             return [row for number, row in enumerate(rows) if number in wanted]
+
+    @property
+    def identity(self) -> str:
+        """What `hashes` are of. Two sets of one identity know the same picture by the same number."""
+        made_from = self.meta["made_from"]
+        if "style" not in made_from:
+            return "files"
+        return "drawings by " + ", ".join(
+            f"{name} {made_from.get(name)}" for name in ("dicebear-core", "dicebear-styles")
+        )
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """The first 64 bits of each picture file's SHA-256, uint64 `(N,)`: what a picture is known by, wherever it lies.
+
+        Raises:
+            ToonGANError: `index.csv` does not fit the pictures.
+        """
+        try:
+            with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
+                rows = csv.reader(file)
+                column = next(rows).index("sha256")
+                numbers = np.fromiter((int(row[column][:16], 16) for row in rows), np.uint64)
+            found = numbers[: len(self)] if self.rows is None else numbers[self.rows]
+        except (OSError, ValueError, IndexError, StopIteration, csv.Error) as error:
+            raise damaged(self.folder) from error
+        if len(found) != len(self):
+            raise damaged(self.folder)
+        return found
 
     @cached_property
     def labels(self) -> list[dict[str, str]]:
@@ -72,7 +101,7 @@ class PackedDataset:
 def read_meta(folder: Path) -> dict | None:
     """`meta.json` of a whole packed folder of today's format; None if there is none."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
         pixels = meta["count"] * meta["image_size"] ** 2 * 3
         whole = (folder / "images.npy").stat().st_size > pixels and (folder / "index.csv").stat().st_size
         return meta if meta["format"] == FORMAT and whole else None
@@ -90,15 +119,15 @@ def open_packed(folder: Path, count: int | None = None, spread: bool = False) ->
         ToonGANError: the folder is damaged, or holds fewer than `count` pictures.
     """
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
         # Copy-on-write: nothing can change the file, and PyTorch accepts the array as it is.
         images = np.load(folder / "images.npy", mmap_mode="c")
         whole = len(images) == meta["count"] and (folder / "index.csv").exists()
         fingerprint = meta["fingerprint"]
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise ToonGANError(f"{folder} is damaged; delete it to make it anew.") from error
+        raise damaged(folder) from error
     if not whole:
-        raise ToonGANError(f"{folder} is damaged; delete it to make it anew.")
+        raise damaged(folder)
     if count is None or count == len(images):
         return PackedDataset(folder, images, meta, fingerprint)
     if count > len(images):
@@ -108,6 +137,10 @@ def open_packed(folder: Path, count: int | None = None, spread: bool = False) ->
     rows = evenly(np.arange(len(images)), count) if spread else None
     images = images[:count] if rows is None else images[rows]
     return PackedDataset(folder, images, meta, fingerprint_of(images), rows)
+
+
+def damaged(folder: Path) -> ToonGANError:
+    return ToonGANError(f"{folder} is damaged; delete it to make it anew.")
 
 
 def fingerprint_of(images: np.ndarray) -> str:
