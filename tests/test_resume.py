@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import toongan
 from toongan import checkpoints, engine, mirror, trainer
 from toongan.runs import Run
 
+pytestmark = pytest.mark.usefixtures("few_faces")
 STEPS = 40
 CONFIG = toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, device="cpu", save_seconds=0, **TINY)
 COMMAND = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
@@ -56,12 +58,13 @@ def stop_at(monkeypatch, step: int, error: BaseException | None = None):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict:
+def whole(tmp_path_factory, few_drawn) -> dict:
     """By recipe: the results of a run that was never stopped."""
     found = {}
     for recipe in ("modern", "classic"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TOONGAN_HOME", str(tmp_path_factory.mktemp(recipe)))
+            home = shutil.copytree(few_drawn, tmp_path_factory.mktemp(recipe), dirs_exist_ok=True)
+            patch.setenv("TOONGAN_HOME", str(home))
             found[recipe] = results(train(recipe=recipe, save_seconds=1e9))
     return found
 
@@ -84,8 +87,8 @@ def test_stopped_again_and_again(home, monkeypatch, whole):
 @pytest.mark.parametrize("save_seconds", [0, 1e9])
 def test_crashed_in_the_middle_of_a_step(home, monkeypatch, whole, save_seconds):
     """Whether the last checkpoint is of the step before or of the beginning."""
-    stop_at(monkeypatch, 23, RuntimeError("out of memory"))
-    with pytest.raises(RuntimeError):
+    stop_at(monkeypatch, 23, RuntimeError("CUDA out of memory"))
+    with pytest.raises(toongan.ToonGANError, match="batch_size 16 is too much for the memory of this GPU; try 8"):
         train(save_seconds=save_seconds)
     assert results(train()) == whole["modern"]
 
@@ -346,10 +349,71 @@ def test_a_fresh_machine_goes_on_from_the_mirror(home, monkeypatch, whole, tmp_p
     drive = tmp_path / "drive"
     stop_at(monkeypatch, 30)
     train(mirror=drive)
-    names = sorted(path.name for path in (drive / "r").iterdir())
-    assert names[-1] == "checkpoint-000000031.pt" and len(names) <= 3
+    copies = mirror.copies(drive / "r")
+    assert copies[0].name == "checkpoint-000000031.pt" and len(copies) <= 3
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh"))
-    assert results(train(mirror=drive))["G"] == whole["modern"]["G"]
+    assert results(train(mirror=drive)) == whole["modern"], "the earlier frames of the film, too"
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    """All files of a run by name, but for those that hold times."""
+    times = ("run.json", "history.csv", "last.pt", "previous.pt", "best.pt", ".toongan")
+    found = [path for folder in (run.checkpoints, run.generated) for path in folder.iterdir()]
+    return {path.name: path.read_bytes() for path in found if path.name not in times}
+
+
+def judged(monkeypatch):
+    """Let so short a run have a best moment."""
+    monkeypatch.setattr(engine, "JUDGED_KIMG", 0.1)
+    monkeypatch.setattr(engine, "JUDGED", 32)
+
+
+def test_a_finished_run_is_brought_home_whole(home, monkeypatch, tmp_path, capsys):
+    """From the mirror, without training: best moment and film, too. So is one that was stopped, and it goes on."""
+    judged(monkeypatch)
+    drive = tmp_path / "drive"
+    whole = files_of(train(mirror=drive))
+    assert {"G.pth", "D.pth", "G-best.pth", "generated.gif", "losses.png", "quality.png"} <= set(whole)
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "step", None)
+        assert files_of(toongan.train(dataclasses.replace(CONFIG, mirror=drive))) == whole
+    assert "Found r in the mirror, after 40 of 40 steps." in capsys.readouterr().out
+    assert not (drive / "r-previous").exists()
+
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "again"))
+    stop_at(monkeypatch, 33)
+    train(mirror=tmp_path / "other")
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "third"))
+    assert files_of(train(mirror=tmp_path / "other")) == whole
+
+
+def test_the_further_of_two_checkpoints_is_taken(home, monkeypatch, whole, tmp_path, capsys):
+    drive = tmp_path / "drive"
+    stop_at(monkeypatch, 10)
+    train(mirror=drive)
+    other = tmp_path / "other"
+    monkeypatch.setenv("TOONGAN_HOME", str(other))
+    stop_at(monkeypatch, 25)
+    train(mirror=drive)
+    monkeypatch.setenv("TOONGAN_HOME", str(home))
+    capsys.readouterr()
+    stop_at(monkeypatch, 30)
+    toongan.train(dataclasses.replace(CONFIG, mirror=drive))
+    said = capsys.readouterr().out
+    assert "Found r in the mirror, after 26 of 40 steps." in said and "than the checkpoint here, 11 of 40 steps" in said
+    monkeypatch.setattr(mirror.Mirror, "copy", lambda *arguments: None)  # a mirror that lags behind
+    stop_at(monkeypatch, 33)
+    train(mirror=drive)
+    capsys.readouterr()
+    assert results(toongan.train(dataclasses.replace(CONFIG, mirror=drive))) == whole["modern"]
+    assert "further than that in the mirror (34 of 40 steps, 31 of 40 steps)" in capsys.readouterr().out
+
+
+def test_a_finished_run_gets_a_mirror(home, tmp_path):
+    train()
+    train(mirror=tmp_path / "drive")
+    assert mirror.copies(tmp_path / "drive" / "r")[0].name == f"checkpoint-{STEPS:09d}.pt"
 
 
 def test_restart_does_not_mix_two_runs_in_the_mirror(home, monkeypatch, tmp_path):
@@ -380,14 +444,37 @@ def test_mirror_that_fails_is_reported_and_stops_nothing(home, tmp_path, whole, 
     (tmp_path / "drive").write_text("in the way")
     run = toongan.train(dataclasses.replace(CONFIG, mirror=tmp_path / "drive"))
     assert results(run) == whole["modern"]
-    assert capsys.readouterr().out.count("The mirror") == 1
+    said = capsys.readouterr().out
+    assert said.count("The mirror") == 2 and "has not got all of this run: the same command tries again" in said
+
+
+def test_another_run_in_the_mirror_is_set_aside(home, monkeypatch, tmp_path):
+    """And one that is here, where the mirror's is taken: two runs of one name are never mixed."""
+    drive = tmp_path / "drive"
+    train(mirror=drive, seed=1)
+    monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "b"))
+    longer = train(kimg=0.96).info()
+    train(kimg=0.96, mirror=drive)
+    assert [path.name for path in mirror.copies(drive / "r")] == ["checkpoint-000000060.pt"]
+    assert mirror.copies(drive / "r-previous")[0].name == f"checkpoint-{STEPS:09d}.pt"
+
+    (drive / "r").rename(drive / "other")
+    (drive / "r-previous").rename(drive / "r")
+    assert train(seed=1, mirror=drive).info()["seed"] == 1
+    assert Run.named("r-previous").info() == longer
+
+
+@pytest.mark.parametrize("folder", [".", "{home}/checkpoints"])
+def test_what_is_no_mirror(home, folder):
+    with pytest.raises(toongan.ToonGANError, match="^mirror is (an empty name|the folder of the run itself)"):
+        train(mirror=Path(folder.format(home=home)))
 
 
 def test_mirror_that_hangs_stops_nothing(home, tmp_path, monkeypatch, whole, capsys):
     import threading
 
     release = threading.Event()
-    monkeypatch.setattr(mirror.Mirror, "copy", lambda self, step, data: release.wait())
+    monkeypatch.setattr(mirror.Mirror, "copy", lambda self, name, data: release.wait())
     monkeypatch.setattr(mirror, "PATIENCE", 0.2)
     run = toongan.train(dataclasses.replace(CONFIG, mirror=tmp_path / "drive"))
     release.set()
@@ -407,7 +494,7 @@ def test_mirror_that_lies(tmp_path, monkeypatch):
     copier.finish()
     monkeypatch.undo()
     assert [path.name[-5:] for path in mirror.copies(tmp_path / "m")] == ["03.pt"[-5:], "02.pt"[-5:], "01.pt"[-5:]]
-    assert len(said) == 1 and "not what was written" in said[0]
+    assert len(said) == 2 and "not what was written" in said[0] and "has not got all of this run" in said[1]
 
 
 # --- interrupts -----------------------------------------------------------------------------

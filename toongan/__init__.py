@@ -8,8 +8,10 @@ Modules:
 - `toongan.config`: Settings of the four jobs: get data, train, generate, evaluate.
 - `toongan.distributed`: One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan -- train ...`, on torch.distributed.
 - `toongan.features`: Features of pictures: MobileNetV2 with its ImageNet weights, which come with this package.
+- `toongan.holdout`: Which pictures are kept back for judging: chosen by their own content, wherever they lie and whatever they are called.
 - `toongan.kaggle_sets`: Data sets on Kaggle, through Kaggle's own client.
-- `toongan.mirror`: A second copy of each checkpoint, made in the background: training never waits for it, nor stops for it.
+- `toongan.locks`: One process at a time: locks that no killed process leaves behind, on disks with locks of their own and without.
+- `toongan.mirror`: A second copy of a run, made in the background: training never waits for it, nor stops for it.
 - `toongan.packed`: One data set as one array on disk.
 - `toongan.packing`: Turn a source into a packed folder: on all cores, in flat memory, resumable.
 - `toongan.sources`: Where pictures come from: a folder, an archive, or this machine's own drawing.
@@ -30,7 +32,7 @@ _EXPORTS = {
     "ToonGANError": "errors",
     "TrainConfig": "config",
     "evaluate": "evaluation",
-    "find_run": "runs",
+    "find_run": "rebuild",
     "generate": "engine",
     "load_discriminator": "runs",
     "load_generator": "runs",
@@ -45,3 +47,8 @@ def __getattr__(name: str):
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """What a notebook offers as one types."""
+    return sorted([*globals(), *__all__])

@@ -29,7 +29,7 @@ class Damaged(Exception):
 def encode(state: dict) -> bytes:
     """A checkpoint as bytes, sealed with their own SHA-256."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({**state, "format": FORMAT}, buffer)
     data = buffer.getvalue()
     # The last two bytes of a zip archive are the length of its comment.
     return data[:-2] + DIGEST_LENGTH.to_bytes(2, "little") + hashlib.sha256(data).hexdigest().encode()
@@ -72,11 +72,20 @@ def save(folder: Path, state: dict) -> bytes:
     return data
 
 
-def save_best(folder: Path, state: dict) -> None:
-    """Keep `state` as the best so far."""
+def save_best(folder: Path, state: dict) -> bytes:
+    """Keep `state` as the best so far. Gives the bytes."""
     data = encode(state)
     with atomic_write(folder / BEST, len(data)) as part:
         part.write_bytes(data)
+    return data
+
+
+def read(path: Path) -> dict | None:
+    """One checkpoint; None if it is not there, or not usable."""
+    try:
+        return decode(path.read_bytes())
+    except (OSError, Damaged, ToonGANError):
+        return None
 
 
 def load(folder: Path, say: Callable[[str], None]) -> dict | None:

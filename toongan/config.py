@@ -75,6 +75,8 @@ class TrainConfig:
     """Real pictures in a training step, of all GPUs together."""
     restart: bool = False
     """Begin anew, even if there is an unfinished run of this name to go on with."""
+    extend: bool = False
+    """Go on with a finished run to a greater --kimg or --minutes, each of the whole run. What it was is kept as RUN-previous."""
     save_seconds: float = 60.0
     """How often everything is saved, so that no more than that is ever lost."""
     mirror: Path | None = None
@@ -94,6 +96,8 @@ class TrainConfig:
             count=check_count(self.count),
             image_size=check_image_size(self.image_size),
         )
+        if self.extend and self.restart:
+            raise ToonGANError("goes on with a run, and restart begins anew; give one of them.", "extend")
         if self.minutes is not None and self.kimg is not None:
             raise ToonGANError("sets the length of training, and so does kimg; give one of them.", "minutes")
         settle(

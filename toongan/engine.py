@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,24 +19,25 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import avatars, checkpoints, datasets, distributed, doctor, hardware, mirror
+from .beginning import extends, find_beginning, mirror_folder, settings_of, teller
 from .config import DataConfig, GenerateConfig, TrainConfig
 from .data import tile
 from .distributed import World
 from .errors import ToonGANError, out_of_memory
 from .feeding import place
-from .holdout import evenly, held_out_rows, training_rows
+from .holdout import evenly, split
 from .marked import check_place, check_side, save_picture
 from .packed import PackedDataset
 from .paths import atomic_write, display
+from .plan import MIN_STEPS, extended, grid_steps, grids_of, row_steps, rows_of, steps_of
+from .rebuild import find_run, lacks, rebuild, redraw_grids
 from .results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
-from .runs import HISTORY_COLUMNS, Run, find_run, load_generator, save_state
+from .runs import HISTORY_COLUMNS, Run, load_generator, save_state
 from .trainer import Trainer, draw, measure_speed, seeded
+from .training import RECIPES, rate_factor
 
 DEFAULT_MINUTES = 5.0
-GRIDS = 20
 GRID_FACES = 64
-HISTORY_ROWS = 200
-MIN_STEPS = 20
 RESCUES = 3
 BUSY = 0.85
 VARIETY_PICTURES = 512
@@ -43,8 +45,6 @@ ASK_EVERY = 16
 JUDGED = 256
 JUDGED_KIMG = 20
 JUDGED_SIDE = 128
-# Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
-FREE_SETTINGS = ("run", "restart", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
 
 
 def plan_steps(config: TrainConfig, make_trainer: Callable[[], Trainer], progress: bool) -> tuple[int, dict]:
@@ -52,27 +52,15 @@ def plan_steps(config: TrainConfig, make_trainer: Callable[[], Trainer], progres
     if config.kimg is not None:
         return steps_of(config.kimg, config.batch_size), {"from": "kimg"}
     minutes = config.minutes or DEFAULT_MINUTES
-    trainer = make_trainer()
+    return timed_steps(make_trainer(), minutes, minutes, 0, progress)
+
+
+def timed_steps(trainer: Trainer, minutes: float, whole: float, done: int, progress: bool) -> tuple[int, dict]:
+    """How many steps the run takes in all, if it trains `minutes` more after `done` steps, `whole` minutes in all."""
     rate = measure_speed(trainer, progress=progress)
-    steps = max(MIN_STEPS, round(minutes * 60 * rate / config.batch_size))
-    length = {"from": "minutes", "minutes": minutes, "images_per_second": round(rate, 1)}
+    steps = done + max(MIN_STEPS, round(minutes * 60 * rate / trainer.config.batch_size))
+    length = {"from": "minutes", "minutes": whole, "images_per_second": round(rate, 1)}
     return trainer.world.agreed(lambda: (steps, length))
-
-
-def steps_of(kimg: float, batch_size: int) -> int:
-    return max(MIN_STEPS, round(kimg * 1000 / batch_size))
-
-
-def row_steps(steps: int) -> list[int]:
-    """Steps after which `history.csv` gets a row: `HISTORY_ROWS` equal parts, or every step of a short run."""
-    rows = min(steps, HISTORY_ROWS)
-    return [round(steps * i / rows) for i in range(1, rows + 1)]
-
-
-def grid_steps(steps: int) -> list[int]:
-    """Steps before which a sample grid is drawn: dense at first, when most changes, and always where a row ends."""
-    ends = [0, *row_steps(steps)]
-    return sorted({ends[math.ceil((len(ends) - 1) * (i / (GRIDS - 1)) ** 2)] for i in range(GRIDS)})
 
 
 @contextmanager
@@ -103,27 +91,39 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
     """Train both nets as `config` says; leaves the run's files and gives the run.
 
     A run of this name that was stopped goes on, and ends with the same bytes as if it had not been. A finished one is
-    given as it is; with other settings it is set aside as NAME-previous first.
+    given as it is, and what is missing of its files written again; with other settings it is set aside as NAME-previous
+    first; with `extend` it goes on to a greater length.
 
     Args:
         progress: print progress bars and what happens.
         show: show the sample grid now and then, and the curves at the end (for notebooks).
 
     Raises:
-        ToonGANError: a setting, the data or a folder is not usable; says what to do.
+        ToonGANError: a setting, the data or a folder is not usable, another process trains this run, or memory is
+            short; says what to do.
     """
+    try:
+        return run_training(config, progress, show)
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, config)) is not None:
+            raise problem from error
+        raise
+
+
+def run_training(config: TrainConfig, progress: bool, show: bool) -> Run:
     device = distributed.local_device(hardware.choose_device(config.device))
     hardware.be_deterministic(device, config.deterministic)
     hardware.keep_memory()
     datasets.find(config.dataset)
     run = Run.named(config.run)
-    with distributed.join(device) as world:
+    with distributed.join(device) as world, ExitStack() as lock:
         check_share(config, world)
         progress, show = progress and world.leads, show and world.leads
-        saved = world.agreed(lambda: find_beginning(config, run, teller(progress)))
-        if saved is not None and saved["done"] == saved["steps"]:
+        world.agreed(lambda: lock.enter_context(run.locked()))
+        saved = world.agreed(lambda: find_beginning(config, run, progress))
+        if saved is not None and saved["done"] == saved["steps"] and not extends(config, saved):
             if world.leads:
-                show_finished(run, progress, show)
+                show_finished(config, run, saved, progress, show)
             return run
         return Session(config, run, device, saved, progress, show, world).go()
 
@@ -135,69 +135,6 @@ def check_share(config: TrainConfig, world: World) -> None:
             f"try {64 * world.size}.",
             "batch_size",
         )
-
-
-def find_beginning(config: TrainConfig, run: Run, say: Callable[[str], None]) -> dict | None:
-    """The checkpoint to go on from, or that of the finished run to give as it is; None to begin anew.
-
-    Raises:
-        ToonGANError: it was made with other settings.
-    """
-    run.make()
-    if config.restart and not distributed.restarted():
-        return None
-    saved = find_checkpoint(config, run, say)
-    if saved is not None and saved["done"] == saved["steps"]:
-        if changes(config, saved) or not run.generator_path.is_file():
-            return None
-        say(f"{run.name} is finished already: --restart trains it anew, another --run keeps both.")
-    if saved is not None and (changed := changes(config, saved)):
-        raise ToonGANError(
-            f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same ones to go on with it, "
-            "another --run to keep both, or --restart to begin anew."
-        )
-    return saved
-
-
-def teller(progress: bool) -> Callable[[str], None]:
-    """Prints a line without tearing a progress bar, or keeps quiet."""
-    return (lambda text: tqdm.write(text, file=sys.stdout)) if progress else (lambda text: None)
-
-
-def find_checkpoint(config: TrainConfig, run: Run, say: Callable[[str], None]) -> dict | None:
-    """The newest usable checkpoint of a run, from its folder or else from the mirror."""
-    saved = checkpoints.load(run.checkpoints, say)
-    if saved is None and config.mirror is not None:
-        saved = mirror.newest(mirror_folder(config), say)
-        if saved is not None:
-            say(f"Found {run.name} in the mirror, after {saved['done']:,} of {saved['steps']:,} steps.")
-    return saved
-
-
-def mirror_folder(config: TrainConfig) -> Path:
-    return Path(config.mirror).expanduser() / config.run
-
-
-def settings_of(config: TrainConfig) -> dict:
-    """A configuration as plain values, for `run.json` and checkpoints."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
-
-
-def changes(config: TrainConfig, saved: dict) -> list[str]:
-    """In which settings `config` differs from those that a checkpoint was made with, in words."""
-    before, now = saved["settings"], settings_of(config)
-    found = []
-    for name, value in now.items():
-        automatic = name == "base_channels" and value is None
-        if name not in FREE_SETTINGS and not automatic and value != before[name]:
-            found.append(f"--{name.replace('_', '-')} was {before[name]} and is now {value}")
-    if config.kimg is not None and steps_of(config.kimg, config.batch_size) != saved["steps"]:
-        found.append(f"--kimg was {saved['steps'] * before['batch_size'] / 1000:g} and is now {config.kimg:g}")
-    if config.minutes is not None and config.minutes != saved["length"].get("minutes"):
-        found.append(f"--minutes was {saved['length'].get('minutes')} and is now {config.minutes:g}")
-    return found
 
 
 class Session:
@@ -229,7 +166,7 @@ class Session:
         self.data = self.open_data(config, saved)
         if saved is not None:
             config = dataclasses.replace(config, base_channels=saved["settings"]["base_channels"])
-        rows, images = torch.from_numpy(training_rows(len(self.data))), place(self.data.images, device)
+        rows, images = torch.from_numpy(self.split.training), place(self.data.images, device)
 
         def make_trainer() -> Trainer:
             return Trainer(config, images, device, self.precision, world, rows)
@@ -243,16 +180,20 @@ class Session:
             self.say_plan(config, (time.thread_time() - used) / (time.perf_counter() - wall))
             if world.leads:
                 self.set_aside(config)
+            self.rows, self.grids, self.extensions = row_steps(self.steps), grid_steps(self.steps), []
         else:
+            if extends(config, saved):
+                saved = self.extend(config, saved, make_trainer)
             self.steps, self.length = saved["steps"], saved["length"]
+            self.rows, self.grids, self.extensions = rows_of(saved), grids_of(saved), saved.get("extensions", [])
         self.trainer = make_trainer()
         self.config = dataclasses.replace(config, base_channels=self.trainer.base_channels)
         self.mirror = None
         if config.mirror is not None and world.leads:
             self.mirror = mirror.Mirror(mirror_folder(config), self.say)
         self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
-        self.to_record, self.to_draw = set(row_steps(self.steps)), grid_steps(self.steps)
-        self.to_show = set(self.to_draw[:: len(self.to_draw) // 4][1:]) if show else set()
+        self.to_record = set(self.rows)
+        self.to_show = set(self.grids[:: max(1, len(self.grids) // 4)][1:]) if show else set()
         self.data_look = doctor.look(self.some_data())
         self.history, self.pending, self.findings = [], [], []
         self.done = self.rescues = 0
@@ -262,6 +203,8 @@ class Session:
         if saved is not None:
             self.restore(saved)
             self.say(f"Going on after {self.done:,} of {self.steps:,} steps.")
+            if world.leads:
+                redraw_grids(run, saved, self.say)
 
     def open_data(self, config: TrainConfig, saved: dict | None) -> PackedDataset:
         """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them."""
@@ -277,7 +220,8 @@ class Session:
                 f"(fingerprint {saved['fingerprint'][:12]}, now {data.fingerprint[:12]}). "
                 "Bring the earlier ones back, or begin anew with --restart."
             )
-        left = len(training_rows(len(data)))
+        self.split = split(data.hashes, None if saved is None else saved.get("held_out", True))
+        left = len(self.split.training)
         if config.batch_size > left:
             raise ToonGANError(
                 f"is {config.batch_size}, more than the {left} pictures to train on ({len(data) - left} "
@@ -285,6 +229,32 @@ class Session:
                 "batch_size",
             )
         return data
+
+    def extend(self, config: TrainConfig, saved: dict, make_trainer: Callable[[], Trainer]) -> dict:
+        """The plan of a checkpoint made longer, once the run as it was has been copied."""
+        done, batch = saved["done"], config.batch_size
+        if config.kimg is not None:
+            steps, length = steps_of(config.kimg, batch), {"from": "kimg"}
+        else:
+            more = config.minutes - saved["seconds"] / 60
+            steps, length = timed_steps(make_trainer(), more, config.minutes, done, self.progress)
+        longer = {**extended(saved, steps), "length": length}
+        if self.world.leads:
+            if lacks(self.run, saved):
+                rebuild(self.run, saved, self.say)
+            previous = self.run.keep_copy()
+            recipe = RECIPES[config.recipe]
+            first, last = (rate_factor(step, steps, recipe.final_rate, recipe.warmup) for step in (done, steps))
+            self.say(
+                f"Going on from {done * batch / 1000:g} to {steps * batch / 1000:g} thousand images. "
+                + (
+                    f"The learning rate goes on at {first:.0%} of its peak and falls to {last:.0%} by the end. "
+                    if first != last
+                    else "The learning rate stays as it is. "
+                )
+                + f"The run as it was is kept as {display(previous)}; to repeat exactly: --extend --kimg {steps * batch / 1000!r}"
+            )
+        return longer
 
     def say_plan(self, config: TrainConfig, share: float) -> None:
         """How long the run will be; on the CPU also what makes it slow: no GPU, or running only a `share` of the time."""
@@ -332,11 +302,11 @@ class Session:
             mininterval=2.0 if self.show else 0.5,
         )
         with interruptible(patient=self.world.size > 1) as stop, self.bar, closing(self):
-            if self.done == 0:
+            if self.done == 0 or self.extensions and self.extensions[-1]["at"] == self.done:
                 self.checkpoint()
             self.mark = self.last_save = time.perf_counter()
             while self.done < self.steps and not self.stopped(stop):
-                if self.done in self.to_draw:
+                if self.done in self.grids:
                     self.milestone()
                 self.pending.append(self.trainer.step(self.done, self.steps))
                 self.done += 1
@@ -370,7 +340,7 @@ class Session:
         """Draw the sample grid, judge it, and write `G.pth`, `D.pth` and the history."""
         if not self.world.leads:
             return
-        number = self.to_draw.index(self.done)
+        number = self.grids.index(self.done)
         samples = self.save_grid(number)
         if self.done in self.to_show:
             self.bar.clear()
@@ -383,8 +353,8 @@ class Session:
         """Leave everything as it is now, finished or interrupted."""
         if not self.world.leads:
             return
-        drawn = sum(number < self.done for number in self.to_draw)
-        samples = self.save_grid(drawn if self.done < self.steps else len(self.to_draw) - 1)
+        drawn = sum(number < self.done for number in self.grids)
+        samples = self.save_grid(drawn if self.done < self.steps else len(self.grids) - 1)
         if self.done == self.steps:
             self.judge(samples)
         self.checkpoint()
@@ -396,8 +366,13 @@ class Session:
         return {
             "settings": {**settings_of(self.config), "device": self.device.type, "precision": self.precision},
             "steps": self.steps,
+            "rows": self.rows,
+            "grids": self.grids,
+            "extensions": self.extensions,
             "length": self.length,
             "fingerprint": self.data.fingerprint,
+            "held_out": self.split.record(self.data.identity),
+            "info": describe_run(self),
             "done": self.done,
             "seconds": self.seconds,
             "history": [[row[name] for name in HISTORY_COLUMNS] for row in self.history],
@@ -433,9 +408,12 @@ class Session:
         self.run.save(self.trainer.generator, self.trainer.D, self.history, info)
 
     def save_grid(self, number: int) -> np.ndarray:
-        samples = draw(self.trainer.generator, self.fixed)
-        with atomic_write(self.run.grid_path(number)) as part:
-            Image.fromarray(tile(samples)).save(part)
+        samples, path = draw(self.trainer.generator, self.fixed), self.run.grid_path(number)
+        with atomic_write(path) as part:
+            save_picture(Image.fromarray(tile(samples)), part)
+            data = part.read_bytes()
+        if self.mirror is not None:
+            self.mirror.put_grid(number, self.done, data)
         return samples
 
     # --- watching over it -----------------------------------------------------------------
@@ -467,9 +445,11 @@ class Session:
         self.judged, distance = kimg, round(self.measure(), 3)
         self.history[-1]["distance"] = distance
         if self.best is None or distance < self.best["distance"]:
-            self.best = {"step": self.done, "distance": distance, "floor": round(self.floor, 3)}
-            checkpoints.save_best(self.run.checkpoints, self.state())
-            save_state(self.run.best_path, self.trainer.generator)
+            digest = save_state(self.run.best_path, self.trainer.generator)
+            self.best = {"step": self.done, "distance": distance, "floor": round(self.floor, 3), "sha256": digest}
+            data = checkpoints.save_best(self.run.checkpoints, self.state())
+            if self.mirror is not None:
+                self.mirror.put_best(self.done, data)
 
     def measure(self) -> float:
         """How far G's pictures are from those held back: a Fréchet distance on few and small pictures."""
@@ -478,7 +458,7 @@ class Session:
 
             held_out, training = (
                 np.asarray(self.data.images[evenly(rows, JUDGED)])
-                for rows in (held_out_rows(len(self.data)), training_rows(len(self.data)))
+                for rows in (self.split.held_out, self.split.training)
             )
             self.quality = QuickDistance(held_out, self.device, JUDGED_SIDE)
             self.floor = self.quality.distance(training)
@@ -513,28 +493,24 @@ class Session:
 def describe_run(session: Session) -> dict:
     """What `run.json` records of a run, as far as it has come."""
     config = session.config
-    packages = ("torch", "numpy", "pillow")
     return {
         "run": config.run,
         "settings": {**settings_of(config), "precision": session.precision, "device": session.device.type},
         "seed": config.seed,
         "steps": session.steps,
+        "grids": session.grids,
+        "extensions": session.extensions,
         "length": session.length,
         "data": {
             "dataset": config.dataset,
             "count": len(session.data),
-            "trained_on": len(session.trainer.rows),
-            "held_out": True,
+            "trained_on": len(session.split.training),
+            "held_out": session.split.record(session.data.identity),
             "fingerprint": session.data.fingerprint,
         },
         "device": session.machine,
         "processes": session.world.size,
-        "versions": {
-            "python": platform.python_version(),
-            "toongan": __import__("toongan").__version__,
-            **{name: version(name) for name in packages},
-            **avatars.versions(),
-        },
+        "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),
         "done": session.done,
         "kimg": session.done * config.batch_size / 1000,
@@ -546,8 +522,29 @@ def describe_run(session: Session) -> dict:
     }
 
 
-def show_finished(run: Run, progress: bool, show: bool) -> Run:
-    """Give a finished run as if it had just ended."""
+@cache
+def versions() -> dict[str, str]:
+    """Of everything that a run's bytes depend on."""
+    return {
+        "python": platform.python_version(),
+        "toongan": __import__("toongan").__version__,
+        **{name: version(name) for name in ("torch", "numpy", "pillow")},
+        **avatars.versions(),
+    }
+
+
+def show_finished(config: TrainConfig, run: Run, saved: dict, progress: bool, show: bool) -> Run:
+    """Give a finished run as if it had just ended, and write again what is missing or damaged."""
+    say = teller(progress)
+    if "trainer" in saved:  # else only its other files are left, and whole
+        if missing := lacks(run, saved):
+            say(f"Missing or damaged: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}.")
+            if all(name.startswith("samples-") for name in missing):
+                redraw_grids(run, saved, say)
+            else:
+                rebuild(run, saved, say)
+        if config.mirror is not None:
+            catch_up(mirror_folder(config), run, saved, say)
     finish(run, show)
     if progress:
         info = run.info()
@@ -555,13 +552,30 @@ def show_finished(run: Run, progress: bool, show: bool) -> Run:
     return run
 
 
+def catch_up(folder: Path, run: Run, saved: dict, say: Callable[[str], None]) -> None:
+    """Give a mirror the end of a run, where it failed before or is a new one."""
+    held = mirror.copies(folder)
+    if held and held[0].name == f"checkpoint-{saved['done']:09d}.pt":
+        return
+    copier = mirror.Mirror(folder, say)
+    with closing(copier):
+        for number, step in enumerate(grids_of(saved)):
+            if run.grid_path(number).is_file():
+                copier.put_grid(number, step, run.grid_path(number).read_bytes())
+        if (run.checkpoints / checkpoints.BEST).is_file():
+            copier.put_best(saved["best"]["step"], (run.checkpoints / checkpoints.BEST).read_bytes())
+        copier.put(saved["done"], (run.checkpoints / checkpoints.LAST).read_bytes())
+        copier.finish()
+
+
 def finish(run: Run, show: bool = False) -> None:
     """Draw the curves and the film of a run from its files."""
     plot_losses(run, show=show)
     plot_scores(run, show=show)
     plot_quality(run, show=show)
-    make_gif(run)
-    if show:
+    if run.grids:
+        make_gif(run)
+    if show and run.grids:
         show_grid(run.grids[-1], "at the end")
 
 
@@ -577,7 +591,8 @@ def report(run: Run, done: int, steps: int) -> None:
     for path in run.files():
         if path not in grids:
             print(f"  {display(path)}")
-    print(f"  {display(grids[0])} ... {grids[-1].name}")
+    if grids:
+        print(f"  {display(grids[0])} ... {grids[-1].name}: {len(grids)} sample grids")
 
 
 def generate(config: GenerateConfig) -> Path:

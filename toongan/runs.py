@@ -1,22 +1,31 @@
 """The files of a run, written atomically and read with care."""
 
 import csv
+import hashlib
+import itertools
 import json
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from . import checkpoints
 from .errors import ToonGANError
+from .locks import Taken, hold
 from .nets import load_discriminator, load_generator, plain_state, save_state  # noqa: F401  also found here
 from .paths import (
-    REPOSITORY,
+    MARK,
     atomic_write,
+    cannot_write,
     checkpoint_folder,
     display,
     generated_folder,
-    unused,
+    home,
+    replace,
+    sweep,
     writable_folder,
 )
 
@@ -45,22 +54,106 @@ class Run:
         writable_folder(self.generated)
         return self
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that writes files of this run.
+
+        Raises:
+            ToonGANError: another one does; says which.
+        """
+        try:
+            with self.held():
+                yield
+        except Taken as taken:
+            raise ToonGANError(
+                f"{self.name} is being trained by {taken}. Wait for its end, stop it with Ctrl-C there, or give this one "
+                "a name of its own with --run."
+            ) from taken
+
+    def held(self) -> AbstractContextManager:
+        """The same, as a bare lock.
+
+        Raises:
+            Taken: another process has it.
+        """
+        return hold(home() / ".locks" / f"run-{self.name}.lock")
+
+    def sweep(self) -> None:
+        """Delete what a killed process left half written."""
+        for folder in (self.checkpoints, self.generated):
+            sweep(folder)
+
     def set_aside(self) -> Path | None:
         """Rename an earlier run of this name to NAME-previous, or NAME-previous-2 …; gives its new checkpoint folder, if there was one.
 
-        Of a finished run, what only a stopped one needs, `*.pt`, is dropped.
+        Of a finished run, the checkpoints that nothing needs any more are dropped.
+
+        Raises:
+            ToonGANError: a file of it is open in another program.
         """
         if not self.generator_path.is_file() and not any(self.checkpoints.glob("*.pt")):
             return None
-        with suppress(ToonGANError, KeyError):  # no readable run.json: all is kept
-            if self.info()["finished"]:
-                for path in self.checkpoints.glob("*.pt"):
-                    path.unlink()
-        previous = Run.named(unused(f"{self.name}-previous", self.checkpoints.parent, self.generated.parent))
-        self.generated.rename(previous.generated)
-        self.checkpoints.rename(previous.checkpoints)
+        self.drop_spares()
+        previous = next(self.earlier_names(taken=False))
+        try:
+            if not previous.generated.exists():  # else a killed process came as far as this
+                replace(self.generated, previous.generated)
+            replace(self.checkpoints, previous.checkpoints)
+        except OSError as error:
+            raise cannot_write(self.checkpoints, error) from error
         self.make()
         return previous.checkpoints
+
+    def keep_copy(self) -> Path:
+        """Copy this run to NAME-previous, or NAME-previous-2 …, unless that has been done; gives the copy's checkpoint folder.
+
+        Raises:
+            ToonGANError: the disk is full, or a file cannot be read.
+        """
+        for previous in self.earlier_names(taken=True):
+            if same_content(previous.info_path, self.info_path):
+                break
+        else:
+            previous = next(self.earlier_names(taken=False))
+            copy_folder(self.checkpoints, previous.checkpoints)
+        if not previous.generated.exists():
+            copy_folder(self.generated, previous.generated)
+        return previous.checkpoints
+
+    def earlier_names(self, taken: bool) -> Iterator["Run"]:
+        """NAME-previous, NAME-previous-2 …: those that are there, or else those that are free."""
+        for number in itertools.count(1):
+            run = Run.named(f"{self.name}-previous" + (f"-{number}" if number > 1 else ""))
+            if taken and not run.checkpoints.exists():
+                return
+            # Grids without checkpoints were moved there by a process that was killed in between; then none are here.
+            half_moved = run.generated.exists() and not self.grids
+            if taken or not run.checkpoints.exists() and (half_moved or not run.generated.exists()):
+                yield run
+
+    def drop_spares(self) -> None:
+        """Of a finished run, delete `previous.pt` and `best.pt` where `last.pt` and `G-best.pth` are proved to be whole."""
+        try:
+            info = self.info()
+        except ToonGANError:  # no readable run.json: all is kept
+            return
+        if not info.get("finished") or self.unsound():
+            return
+        if checkpoints.read(self.checkpoints / checkpoints.LAST) is not None:
+            for name in (checkpoints.PREVIOUS, checkpoints.BEST):
+                with suppress(OSError):
+                    (self.checkpoints / name).unlink()
+
+    def unsound(self) -> list[str]:
+        """Names of the nets that are not the very files that `run.json` tells of, or of `run.json` if that is unreadable."""
+        try:
+            info = self.info()
+            digests = dict(info["sha256"])
+            if info.get("best"):
+                digests[self.best_path.name] = info["best"].get("sha256")  # None in runs of earlier versions
+            return [name for name, digest in digests.items() if not has_digest(self.checkpoints / name, digest)]
+        except (ToonGANError, KeyError, TypeError, ValueError, AttributeError):
+            return [self.info_path.name]
 
     @property
     def generator_path(self) -> Path:
@@ -109,50 +202,67 @@ class Run:
     def info(self) -> dict:
         """What `run.json` says."""
         try:
-            return json.loads(self.info_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ToonGANError(f"{self.info_path} cannot be read; train the run again.") from error
+            info = json.loads(self.info_path.read_text(encoding="utf-8-sig"))
+            if not isinstance(info, dict):
+                raise ValueError("no object")
+            return info
+        except (OSError, ValueError, RecursionError) as error:
+            raise unreadable(self.info_path) from error
 
     def history(self) -> dict[str, list[float | None]]:
         """The curves: column name to values, one a row of `history.csv`; None where nothing was measured."""
         try:
-            with open(self.history_path, newline="", encoding="utf-8") as file:
+            with open(self.history_path, newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.DictReader(file))
             return {
                 column: [float(row[column]) if row.get(column) else None for row in rows] for column in HISTORY_COLUMNS
             }
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ToonGANError(f"{self.history_path} cannot be read; train the run again.") from error
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise unreadable(self.history_path) from error
 
     def files(self) -> list[Path]:
         """Every file of the run that exists, the nets first."""
         first = [self.generator_path, self.discriminator_path, self.best_path, self.info_path, self.history_path]
         rest = sorted(self.generated.glob("*")) if self.generated.is_dir() else []
-        return [path for path in first + rest if path.is_file()]
+        return [path for path in first + rest if path.is_file() and path.name != MARK]
 
 
-def find_run(*names: str) -> Run:
-    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the runs that ship.
-
-    Raises:
-        ToonGANError: none of them; says what to run.
-    """
-    for name in names:
-        run = Run.named(name)
-        if run.generator_path.is_file():
-            return run
-    for name in names:
-        run = Run(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name)
-        if run.generator_path.is_file():
-            return run
-    folders = (checkpoint_folder(names[0]).parent, REPOSITORY / "checkpoints")
-    others = ", ".join(sorted({path.parent.name for folder in folders for path in folder.glob("*/G.pth")}))
-    raise ToonGANError(
-        f"{' or '.join(names)} has no G.pth under {display(folders[0])}; "
-        f"train it first: python -m toongan train --run {names[0]}"
-        + (f"; or take one that is there: {others}" if others else ""),
-        "run",
+def unreadable(path: Path) -> ToonGANError:
+    return ToonGANError(
+        f"{display(path)} cannot be read. The command that trained the run writes it again if a checkpoint is left; "
+        "else take it from a copy, or train the run again."
     )
+
+
+def has_digest(path: Path, digest: str | None) -> bool:
+    """Whether a file is there and has this SHA-256, if one is known."""
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return False
+    return digest is None or found == digest
+
+
+def same_content(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder; the copy is there whole or not at all."""
+    part = target.with_name(f".{target.name}.copy")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        for path in source.iterdir():
+            if path.is_file() and path.name != checkpoints.PREVIOUS:
+                shutil.copy2(path, part / path.name)
+        replace(part, target)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise cannot_write(target, error) from error
 
 
 def write_history(path: Path, rows: list[dict]) -> None:

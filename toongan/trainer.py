@@ -5,6 +5,7 @@ import hashlib
 import sys
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from .distributed import World
 from .feeding import feed
 from .graphs import StepGraph
 from .models import Discriminator, Generator, init_weights
-from .training import RECIPES, rate_factor, train_step, update_average
+from .training import RECIPES, Recipe, rate_factor, train_step, update_average
 
 
 class Trainer:
@@ -46,9 +47,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.base_channels = config.base_channels or (16 if device.type == "cpu" else 64)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            G, D = map(init_weights, self.make_nets())
+        G, D = first_weights(self.make_nets, config.seed)
         self.G, self.D = (world.synced(net, device).to(device, memory_format=torch.channels_last) for net in (G, D))
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
         self.players = world.replica(self.G), world.replica(self.D)
@@ -66,9 +65,7 @@ class Trainer:
 
     def make_nets(self) -> tuple[Generator, Discriminator]:
         """Both players, not yet initialised."""
-        config, recipe = self.config, self.recipe
-        G = Generator(config.image_size, config.latent_dim, self.base_channels, recipe.smooth)
-        return G, Discriminator(config.image_size, self.base_channels, recipe.norm, recipe.smooth)
+        return make_nets(self.recipe, self.config.image_size, self.config.latent_dim, self.base_channels)
 
     def go_to(self, step: int) -> None:
         """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
@@ -168,6 +165,20 @@ class Trainer:
     def generator(self) -> Generator:
         """The generator to draw and to save: the moving average where the recipe keeps one."""
         return self.G if self.average is None else self.average
+
+
+def make_nets(recipe: Recipe, image_size: int, latent_dim: int, base_channels: int) -> tuple[Generator, Discriminator]:
+    """Both players of a recipe, not yet initialised."""
+    G = Generator(image_size, latent_dim, base_channels, recipe.smooth)
+    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth)
+
+
+def first_weights(make: Callable[[], tuple[Generator, Discriminator]], seed: int) -> tuple[Generator, Discriminator]:
+    """Both players as a run of this seed begins with them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        G, D = map(init_weights, make())
+    return G, D
 
 
 def seeded(seed: int, purpose: str) -> torch.Generator:
