@@ -87,3 +87,11 @@ def test_generator_works_without_the_package(tiny_home, tmp_path, monkeypatch):
     latent = torch.randn(4, 100)
     assert names["faces"].shape == (16, 3, 32, 32) and "toongan" not in snippet
     assert torch.equal(names["G"](latent[:, :, None, None]), toongan.load_generator(path)(latent))
+
+
+def test_every_promise_is_held_by_a_test_that_is_there():
+    (table,) = re.findall(r"^\| promise \| held by \|\n(.*?)^$", README, re.M | re.S)
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", table)
+    assert len(named) >= 9
+    for path, name in named:
+        assert f"def {name or 'test_'}" in (REPOSITORY / path).read_text(encoding="utf-8"), (path, name)
