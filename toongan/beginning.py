@@ -48,7 +48,7 @@ def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None
     elif saved["done"] == saved["steps"]:
         if changed:
             say(
-                f"{run.name} is finished, with other settings ({'; '.join(changed)}), and begins anew. To go on with the "
+                f"{run.name} is finished, but with other settings ({'; '.join(changed)}), so it is trained anew. To go on with the "
                 f"earlier run instead: --run {next(run.earlier_names(taken=False)).name} --extend, and a greater --kimg or --minutes."
             )
             return None
