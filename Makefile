@@ -2,12 +2,13 @@
 # make setup            install the packages, nothing else
 # make test             the tests, notebooks included
 # make soak             the tests that take too long for every change
-# make lint             check the Python files' form; make format mends it
+# make lint             check the Python files' form, and that imports run one way; make format mends the form
 # make bench            the benchmarks that take minutes, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make book             the series as a site to read, in build/book
 # make lab              open the series in JupyterLab
-# make export           write the package from the notebooks
+# make export           write the lessons of the package from the notebooks
+# make house            draw the package from its imports, as the README shows it
 # make clean-notebooks  drop what an editor leaves in them, execution counts included
 # make badges REPO=owner/name   point the series to its place on GitHub: Colab badges, the address to clone
 # make gpu              tests, benchmarks, then runs of 10 minutes at 64 px and 30 at 128, measured, on a machine with a GPU
@@ -23,13 +24,13 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces setup test soak lint format bench notebooks book lab export clean-notebooks badges gpu help
+.PHONY: faces setup test soak lint format bench notebooks book lab export house clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 faces: $(ready)
-	@$(python) -m toongan train --run quickstart --minutes $(MINUTES)
+	@$(python) -m toongan train --preset quickstart --minutes $(MINUTES)
 
 setup: $(ready)
 	@echo "Ready. Try: $(python) -m toongan generate --run avatars-64"
@@ -45,6 +46,7 @@ soak: $(ready_dev)
 lint: $(ready_dev)
 	$(python) -m ruff check
 	$(python) -m ruff format --check
+	$(VENV)/bin/lint-imports
 
 format: $(ready_dev)
 	$(python) -m ruff check --fix
@@ -58,7 +60,7 @@ bench: $(ready)
 	$(python) -m benchmarks.scale
 
 notebooks: $(ready_dev)
-	$(python) notebooks/execute.py
+	$(python) tools/execute.py
 
 book: $(ready_dev)
 	$(python) -m sphinx --quiet --fail-on-warning -b html -c book --doctree-dir $(BOOK)/.doctrees . $(BOOK)
@@ -68,22 +70,25 @@ lab: $(ready)
 	$(VENV)/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb
 
 export: $(ready_dev)
-	$(VENV)/bin/nbdev-export
+	$(python) tools/export.py
+
+house: $(ready_dev)
+	PYTHONPATH=. $(python) tools/house.py
 
 clean-notebooks: $(ready_dev)
 	$(VENV)/bin/nbdev-clean --fname notebooks
 
 badges:
-	@$(PYTHON) notebooks/badges.py "$(REPO)"
+	@$(PYTHON) tools/badges.py "$(REPO)"
 
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"
 	@$(python) tests/get_browser.py
 	$(python) -m pytest
 	$(MAKE) bench
-	$(python) -m toongan train --run gpu-64 --minutes 10
+	$(python) -m toongan train --preset gpu-64
 	$(python) -m toongan evaluate --run gpu-64
-	$(python) -m toongan train --run gpu-128 --minutes 30 --image-size 128
+	$(python) -m toongan train --preset gpu-128
 	$(python) -m toongan evaluate --run gpu-128
 
 $(ready): requirements.txt

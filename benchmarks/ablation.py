@@ -21,12 +21,14 @@ from unittest import mock
 import torch
 
 import toongan
-from toongan import engine, features, hardware, metrics, training
-from toongan.feeding import place
-from toongan.holdout import evenly, split
+from toongan import features, metrics, training
+from toongan.datasets import evenly, split
+from toongan.devices import Machine, hardware
 from toongan.models import Discriminator, Generator
-from toongan.runs import load_generator
-from toongan.trainer import Trainer, draw, seeded
+from toongan.runs import judge, load_generator
+from toongan.runs import training_loop as runs
+from toongan.runs.feeding import place
+from toongan.runs.trainer import Trainer, draw, seeded
 from toongan.training import NonSaturating, Relativistic
 from toongan.variants import Hinge, augment, gradient_penalty
 
@@ -157,23 +159,23 @@ def variants() -> dict[str, Variant]:
 @contextlib.contextmanager
 def in_place_of_modern(variant: Variant):
     """While it lasts, the modern recipe is the variant's, and runs are made by its trainer."""
-    before = training.RECIPES["modern"], engine.Trainer
-    training.RECIPES["modern"], engine.Trainer = variant.recipe, variant.trainer
+    before = training.RECIPES["modern"], runs.Trainer
+    training.RECIPES["modern"], runs.Trainer = variant.recipe, variant.trainer
     try:
         yield
     finally:
-        training.RECIPES["modern"], engine.Trainer = before
+        training.RECIPES["modern"], runs.Trainer = before
 
 
 def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
     """Time a step of each variant against one of the modern recipe, in turn, and write the costs of a picture."""
     hardware.keep_memory()
     images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
-    sides = {}
+    sides, machine = {}, Machine(torch.device("cpu"))
     for name, variant in variants().items():
-        config = toongan.TrainConfig(device="cpu", **variant.settings)
+        config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **variant.settings)
         with in_place_of_modern(variant):
-            sides[name] = variant.trainer(config, images, torch.device("cpu"), "fp32"), config.batch_size
+            sides[name] = variant.trainer(config, images, machine), config.batch_size
     times = {side: [] for side in sides}
     for _ in range(rounds):
         for side, (trainer, batch) in sides.items():
@@ -212,7 +214,7 @@ def measure(job: dict) -> dict:
     """Train a variant and measure it."""
     variant = variants()[job["variant"]]
     name = name_of(job["variant"], job["seed"])
-    with mock.patch.object(engine, "JUDGED_KIMG", job["kimg"] / POINTS):
+    with mock.patch.object(judge, "JUDGED_KIMG", job["kimg"] / POINTS):
         run = train(f"ablation-{name}", variant, job)
     history = run.history()
     curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]

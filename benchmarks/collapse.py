@@ -20,12 +20,11 @@ import numpy as np
 import torch
 
 import toongan
-from toongan import doctor, hardware
 from toongan.data import batches
-from toongan.holdout import evenly, split
+from toongan.datasets import evenly, split
+from toongan.devices import hardware
 from toongan.metrics import QuickDistance
-from toongan.runs import load_generator
-from toongan.trainer import draw, seeded
+from toongan.runs import doctor, draw, load_generator, seeded
 
 from . import jobs, textbook
 

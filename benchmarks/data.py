@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 import toongan
-from toongan import avatars
-from toongan.packing import cores, pack
-from toongan.sources import AvatarsSource, FolderSource
+from toongan.datasets import avatars
+from toongan.datasets.avatars import AvatarsSource
+from toongan.datasets.folders import FolderSource
+from toongan.datasets.packing import cores, pack
 
 BATCH = 64
 
@@ -59,7 +60,7 @@ def packed_loader(folder: Path, home: Path):
     import torch
 
     from toongan.data import batches
-    from toongan.feeding import place
+    from toongan.runs.feeding import place
 
     os.environ["TOONGAN_HOME"] = str(home)
     data = toongan.prepare(toongan.DataConfig(f"folder:{folder}"), progress=False)

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 import toongan
-from toongan import features, hardware, metrics
+from toongan import features, metrics
 from toongan.data import to_tensor
-from toongan.holdout import evenly, split
-from toongan.runs import load_discriminator, load_generator
-from toongan.trainer import draw, seeded
+from toongan.datasets import evenly, split
+from toongan.devices import hardware
+from toongan.runs import draw, load_discriminator, load_generator, seeded
 
 from . import ablation, collapse, jobs
 

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 import toongan
-from toongan import engine, hardware
-from toongan.feeding import place
+from toongan.devices import Machine, hardware
+from toongan.runs.feeding import place
+from toongan.runs.trainer import Trainer
 
 from .training_step import MANY, measure
 
@@ -45,9 +46,9 @@ def speeds(folder: Path, options, device: torch.device) -> list[float]:
     sides = []
     for count in (1000, options.pictures):
         images = place(noise(folder / f"{count}.npy", count), device)
-        trainer = engine.Trainer(
-            toongan.TrainConfig(batch_size=BATCH), images, device, hardware.choose_precision("auto", device)
-        )
+        machine = Machine.on(device)
+        config = toongan.TrainConfig(batch_size=BATCH, base_channels=machine.base_channels)
+        trainer = Trainer(config, images, machine)
         sides.append(map(trainer.step, cycle(range(MANY)), repeat(MANY)))
         next(sides[-1])
     rounds = [[measure(steps, BATCH, options.seconds, device) for steps in sides] for _ in range(options.rounds)]

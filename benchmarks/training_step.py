@@ -1,12 +1,16 @@
 """Training speed against the textbook loop with the same nets, side by side: `python -m benchmarks.training_step`.
 
-All sides run in turn, several rounds; the table gives medians and the median of the ratios round by round.
+All sides run in turn, several rounds; the table gives medians and the median of the ratios round by round. Beside each
+speed stands the share of the machine's peak that it is: of its operations a second, and of its bytes a second.
 """
 
 import argparse
+import dataclasses
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from itertools import cycle, islice, repeat
 from pathlib import Path
 
@@ -14,22 +18,37 @@ import torch
 from PIL import Image
 
 import toongan
-from toongan import engine, hardware
-from toongan.feeding import place
+from toongan.devices import Machine, hardware
+from toongan.runs.feeding import place
+from toongan.runs.trainer import Trainer
 
 from . import textbook
+from .cost import cost_of, peak_bytes, peak_flops
 
 MANY = 10_000
 
 
-def ours(options, images: torch.Tensor, device: torch.device, precision: str, recorded: bool = True, **settings):
-    """Endless steps of the engine."""
+@dataclasses.dataclass
+class Side:
+    """One loop: its endless steps; the same, not recorded, to be counted; its precision."""
+
+    steps: Iterator
+    plain: Iterator
+    precision: str
+
+
+def ours(
+    options, images: torch.Tensor, device: torch.device, precision: str, recorded: bool = True, **settings
+) -> Side:
+    """Endless steps of a run."""
     config = toongan.TrainConfig(
         image_size=options.image_size, base_channels=options.base_channels, batch_size=options.batch_size, **settings
     )
-    trainer = engine.Trainer(config, images, device, precision)
-    trainer.graphs = trainer.graphs and recorded
-    return map(trainer.step, cycle(range(MANY)), repeat(MANY))
+    sides = []
+    for wanted in (recorded, False):
+        machine = Machine.on(device, precision, deterministic=config.deterministic or not wanted)
+        sides.append(map(Trainer(config, images, machine).step, cycle(range(MANY)), repeat(MANY)))
+    return Side(*sides, precision)
 
 
 def deterministic(steps, device: torch.device):
@@ -39,6 +58,32 @@ def deterministic(steps, device: torch.device):
         value = next(steps)
         hardware.be_deterministic(device, False)
         yield value
+
+
+def sides_of(options, folder: Path, device: torch.device, precision: str, other: str) -> dict[str, Side]:
+    """All loops, by name; the textbook's reads its pictures from files."""
+    data = toongan.prepare(toongan.DataConfig("avatars", options.pictures, options.image_size))
+    (folder / "faces").mkdir()
+    for number, pixels in enumerate(data.images):
+        Image.fromarray(pixels).save(folder / "faces" / f"{number:05d}.png")
+    files = textbook.pictures(folder, options.batch_size, options.image_size)
+    images = place(data.images, device)
+    textbooks = [
+        textbook.train(files, device, *textbook.nets(device, options.image_size, options.base_channels))
+        for _ in range(2)
+    ]
+    sides = {
+        "textbook": Side(*textbooks, "fp32"),
+        "classic": ours(options, images, device, precision, recipe="classic"),
+        "modern": ours(options, images, device, precision),
+        f"modern, {other}": ours(options, images, device, other),
+    }
+    if device.type == "cuda":
+        sides["modern, not recorded"] = ours(options, images, device, precision, recorded=False)
+        repeating = ours(options, images, device, precision, deterministic=True)
+        repeating.steps = deterministic(repeating.steps, device)
+        sides["modern, --deterministic"] = repeating
+    return sides
 
 
 def main() -> None:
@@ -54,45 +99,37 @@ def main() -> None:
     device = hardware.choose_device()
     hardware.be_deterministic(device, False)
     precision = hardware.choose_precision("auto", device)
-    data = toongan.prepare(toongan.DataConfig("avatars", options.pictures, options.image_size))
+    other = "fp32" if precision == "bf16" else "bf16"
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "faces").mkdir()
-        for number, pixels in enumerate(data.images):
-            Image.fromarray(pixels).save(Path(folder) / "faces" / f"{number:05d}.png")
-        files, images = (
-            textbook.pictures(Path(folder), options.batch_size, options.image_size),
-            place(data.images, device),
-        )
-        sides = {
-            "textbook": textbook.train(
-                files, device, *textbook.nets(device, options.image_size, options.base_channels)
-            ),
-            "classic": ours(options, images, device, precision, recipe="classic"),
-            "modern": ours(options, images, device, precision),
-        }
-        other = "fp32" if precision == "bf16" else "bf16"
-        sides[f"modern, {other}"] = ours(options, images, device, other)
-        if device.type == "cuda":
-            sides["modern, not recorded"] = ours(options, images, device, precision, recorded=False)
-            sides["modern, --deterministic"] = deterministic(
-                ours(options, images, device, precision, deterministic=True), device
-            )
+        sides = sides_of(options, Path(folder), device, precision, other)
         speeds = {name: [] for name in sides}
-        for steps in sides.values():
-            list(islice(steps, 3))
+        for side in sides.values():
+            list(islice(side.steps, 3))
         for _ in range(options.rounds):
-            for name, steps in sides.items():
-                speeds[name].append(measure(steps, options.batch_size, options.seconds, device))
+            for name, side in sides.items():
+                speeds[name].append(measure(side.steps, options.batch_size, options.seconds, device))
+        costs = {name: cost_of(partial(next, side.plain)) for name, side in sides.items()}
+    brief = min(options.seconds, 1.0)
+    most_flops = {one: peak_flops(device, one, brief) for one in dict.fromkeys((precision, other, "fp32"))}
+    most_bytes = peak_bytes(device, brief)
 
     print(f"{hardware.describe(device)}, {precision}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
     print(
         f"{options.image_size} px, {options.base_channels} base channels, batch {options.batch_size}, "
         f"{options.rounds} rounds"
     )
-    print("| loop | images/s | ratio |\n|---|---|---|")
+    print(f"peak: {most_bytes / 1e9:,.1f} GB/s by a copy; by a matrix product, GFLOP/s:", end=" ")
+    print(", ".join(f"{peak / 1e9:,.0f} in {name}" for name, peak in most_flops.items()))
+    print("| loop | images/s | ratio | MFLOP an image | of the peak | MB an image | of the peak |")
+    print("|---|---|---|---|---|---|---|")
     for name, values in speeds.items():
         ratio = statistics.median(a / b for a, b in zip(values, speeds["textbook"], strict=True))
-        print(f"| {name} | {statistics.median(values):,.0f} | {ratio:.2f} |")
+        speed, cost = statistics.median(values), costs[name]
+        flops, moved = cost.flops / options.batch_size, cost.bytes / options.batch_size
+        shares = flops * speed / most_flops[sides[name].precision], moved * speed / most_bytes
+        print(
+            f"| {name} | {speed:,.0f} | {ratio:.2f} | {flops / 1e6:,.0f} | {shares[0]:.0%} | {moved / 1e6:,.1f} | {shares[1]:.0%} |"
+        )
 
 
 def measure(steps, batch_size: int, seconds: float, device: torch.device) -> float:

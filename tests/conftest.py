@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 TINY = {"count": 128, "image_size": 32, "base_channels": 4, "batch_size": 16}
+COMMAND = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def all_faces(all_drawn, tmp_path) -> None:
 @pytest.fixture
 def quick_speed(monkeypatch) -> None:
     """Runs given in minutes measure their speed for a moment, not for seconds."""
-    from toongan import engine, trainer
+    from toongan.runs import length, trainer
 
-    monkeypatch.setattr(engine, "measure_speed", functools.partial(trainer.measure_speed, seconds=0.1))
+    monkeypatch.setattr(length, "measure_speed", functools.partial(trainer.measure_speed, seconds=0.1))
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +95,17 @@ def shared_home(tmp_path_factory, few_drawn) -> Path:
 def tiny_home(shared_home, monkeypatch) -> Path:
     monkeypatch.setenv("TOONGAN_HOME", str(shared_home))
     return shared_home
+
+
+def results(run) -> dict:
+    """All that must be the same, however often a run was stopped: nets, curves, last grid."""
+    history = {name: values for name, values in run.history().items() if name != "seconds"}
+    return {
+        "G": run.generator_path.read_bytes(),
+        "D": run.discriminator_path.read_bytes(),
+        "history": history,
+        "grids": [path.read_bytes() for path in run.grids],
+    }
 
 
 def command(*arguments, home: Path, timeout: int = 300, **options) -> subprocess.CompletedProcess:

@@ -24,7 +24,10 @@ import numpy as np
 import torch
 from makers import fill_folder, pictures
 
-from toongan import avatars, cli, engine, evaluation, features, metrics, paths, plan
+from toongan import cli, features, metrics, paths
+from toongan.datasets import avatars
+from toongan.evaluation import measure
+from toongan.runs import judge, plan
 
 FAULTS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES, "EIO": errno.EIO, "kill -9": None}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -197,9 +200,9 @@ def main() -> None:
     # Small enough for thousands of runs; what is written, and when, is the same.
     plan.GRIDS, plan.HISTORY_ROWS, plan.MIN_STEPS = 3, 3, 6
     plt.subplots = functools.partial(plt.subplots, dpi=20)
-    engine.JUDGED_KIMG, engine.JUDGED, engine.JUDGED_SIDE = 0.1, 16, 32
+    judge.JUDGED_KIMG, judge.JUDGED, judge.JUDGED_SIDE = 0.1, 16, 32
     paths.PATIENCE = 0.3
-    evaluation.plot_card = lambda card, pairs: plt.figure(figsize=(1, 1))
+    measure.plot_card = lambda card, pairs: plt.figure(figsize=(1, 1))
     # What every child would load again: libraries, weights, fonts.
     assert avatars.draw("avataaars", 0, 32) and metrics.QuickDistance
     features.features_of(np.zeros((1, 32, 32, 3), np.uint8), side=32)

@@ -119,7 +119,7 @@ def execute(command: list[str], seconds: float) -> None:
 def those_that_look() -> list[str]:
     """The tests that take the browser, by name."""
     names = []
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and "chromium" in [argument.arg for argument in node.args.args]:
                 names.append(node.name)

@@ -10,7 +10,9 @@ import torch
 from conftest import TINY
 
 import toongan
-from toongan import cli, distributed, trainer
+from toongan import cli
+from toongan.devices import Machine, distributed
+from toongan.runs import trainer
 
 
 def replicas(folder: str) -> None:
@@ -19,7 +21,7 @@ def replicas(folder: str) -> None:
     with distributed.join(cpu) as world:
         images = torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         for recipe in ("classic", "modern"):
-            team = trainer.Trainer(toongan.TrainConfig(recipe=recipe, **TINY), images, cpu, "fp32", world)
+            team = trainer.Trainer(toongan.TrainConfig(recipe=recipe, **TINY), images, Machine(cpu, world=world))
             seen, feed = [], team.stream
             team.stream = (seen.append(batch) or batch for batch in feed)
             for number in range(8):

@@ -1,10 +1,6 @@
 """Pictures, tensors, batches, drawn avatars: chapter 01."""
 
-import csv
-import hashlib
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +8,6 @@ import torch
 from PIL import Image, ImageCms
 
 import toongan
-from toongan import avatars, datasets
 from toongan.data import batches, tile, to_pixels, to_rgb, to_square, to_tensor
 
 
@@ -126,69 +121,3 @@ def test_batches_cover_an_epoch_in_a_new_order_each_time():
 def test_batch_larger_than_the_data_is_refused():
     with pytest.raises(toongan.ToonGANError, match="batch_size is 9, more than the 8 pictures"):
         next(batches(torch.zeros(8, 2, 2, 3, dtype=torch.uint8), 9, torch.Generator()))
-
-
-def test_avatar_shows_what_its_labels_say():
-    """The colours that the labels name are the colours in the picture."""
-    checked = 0
-    for number in range(20):
-        pixels, seen = avatars.draw("avataaars", number, 128)
-        colours = {tuple(c) for c in pixels.reshape(-1, 3).tolist()}
-        for name in ("skin_color", "background_color", "clothes_color"):
-            if name == "clothes_color" and "blazer" in seen["clothes"]:
-                continue  # a blazer covers the shirt, and brings a colour of its own
-            value = seen[name].lstrip("#")
-            assert tuple(int(value[i : i + 2], 16) for i in (0, 2, 4)) in colours, (number, name, seen)
-            checked += 1
-    assert checked > 40
-
-
-def test_avatars_differ_and_repeat():
-    first = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
-    again = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert len({picture.tobytes() for picture in first}) == 30
-
-
-@pytest.mark.parametrize("style", ["adventurer", "toon-head", "lorelei", "big-smile", "micah", "open-peeps"])
-def test_styles_by_name(style):
-    pixels, seen = avatars.draw(datasets.find(f"avatars:{style}").style, 1, 64)
-    assert pixels.shape == (64, 64, 3) and pixels.std() > 10
-    assert seen
-
-
-def test_attribution_names_every_style():
-    text = (Path(__file__).parent.parent / "ATTRIBUTION.md").read_text(encoding="utf-8")
-    for style in avatars.styles():
-        credit = avatars.credit(style)
-        row = next(line for line in text.splitlines() if f"`avatars:{style}`" in line)
-        assert credit["creator"] in row and credit["license"].rstrip(".") in row
-
-
-def test_prepared_set_is_drawn_once_and_labelled(home, capsys):
-    config = toongan.DataConfig("avatars", count=100, image_size=32)
-    data = toongan.prepare(config)
-    assert "Drawing avataaars" in capsys.readouterr().out
-    assert data.images.shape == (100, 32, 32, 3) and data.images.dtype == np.uint8
-    stamp = (data.folder / "images.npy").stat().st_mtime_ns
-    again = toongan.prepare(config)
-    assert (again.folder / "images.npy").stat().st_mtime_ns == stamp
-    assert "Drawing" not in capsys.readouterr().out
-    pixels, seen = avatars.draw("avataaars", 42, 32)
-    assert (again.images[42] == pixels).all()
-    assert {name: value for name, value in again.labels[42].items() if value} == seen
-    with open(data.folder / "index.csv", encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 100
-    svg, _ = avatars.compose("avataaars", 42)
-    assert again.index[42]["sha256"] == hashlib.sha256(svg.encode()).hexdigest()
-    meta = json.loads((data.folder / "meta.json").read_text(encoding="utf-8"))
-    assert meta["count"] == 100 and meta["credit"]["creator"] == "Pablo Stanley"
-
-
-def test_fewer_are_a_prefix_and_more_are_drawn_anew(home):
-    first = toongan.prepare(toongan.DataConfig("avatars", count=100, image_size=32), progress=False)
-    fewer = toongan.prepare(toongan.DataConfig("avatars", count=64, image_size=32), progress=False)
-    assert (fewer.images == first.images[:64]).all() and len(fewer.labels) == 64
-    assert fewer.fingerprint != first.fingerprint
-    more = toongan.prepare(toongan.DataConfig("avatars", count=130, image_size=32), progress=False)
-    assert len(more) == 130 and (more.images[:64] == fewer.images).all()

@@ -1,18 +1,33 @@
 """The command line, derived from the configuration dataclasses."""
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from . import terminal
-from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig
+from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig, check_choice, optional
 from .errors import ToonGANError, missing_package, out_of_memory, unusable_file
 from .paths import display
-from .unforeseen import unforeseen
+from .presets import PRESETS, without
+from .system import terminal
+from .system.unforeseen import unforeseen
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a generator and a discriminator; leaves G.pth, D.pth, curves and sample grids."""
+
+    settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Settings of a named run, of which other options may change some: quickstart, avatars-64, avatars-128, adventurer-64, gpu-64, gpu-128, eight-gpus."""
+
+    def __post_init__(self):
+        optional(check_choice, self.preset, "preset", tuple(PRESETS))
+
 
 Command = (
-    Annotated[TrainConfig, tyro.conf.subcommand("train")]
+    Annotated[TrainCommand, tyro.conf.subcommand("train")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
     | Annotated[DataConfig, tyro.conf.subcommand("data")]
@@ -37,9 +52,7 @@ def outcome(arguments: list[str]) -> int:
     """The exit status of one command; says on stderr what went wrong."""
     command = None
     try:
-        command = tyro.cli(
-            Command, prog="python -m toongan", args=arguments, description="Teach a DCGAN to draw cartoon faces."
-        )
+        command = parsed(arguments)
         run(command)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -55,6 +68,38 @@ def outcome(arguments: list[str]) -> int:
         terminal.say(f"error: {unforeseen(error, arguments)}")
         return 1
     return 0
+
+
+def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | EvaluateConfig:
+    """The configuration that the arguments describe.
+
+    Raises:
+        ToonGANError: a value is not usable.
+        SystemExit: an option is not known; or help was asked for, and given.
+    """
+    about = "Teach a DCGAN to draw cartoon faces."
+    command = tyro.cli(Command, prog="python -m toongan", args=expanded(arguments), description=about)
+    return command.settings if isinstance(command, TrainCommand) else command
+
+
+def expanded(arguments: list[str]) -> list[str]:
+    """Arguments of the command line, with the options that a preset stands for, unless they are given."""
+    name = chosen(arguments)
+    if arguments[:1] != ["train"] or name not in PRESETS:
+        return arguments
+    given = {each[2:].partition("=")[0].replace("-", "_") for each in arguments if each.startswith("--")}
+    settings = {"run": name, **PRESETS[name]}
+    options = [(f"--{key.replace('_', '-')}", str(value)) for key, value in without(settings, given).items()]
+    return ["train", *(text for option in options for text in option), *arguments[1:]]
+
+
+def chosen(arguments: list[str]) -> str | None:
+    """The value of `--preset`; None if there is none."""
+    for place, each in enumerate(arguments):
+        option, equals, value = each.partition("=")
+        if option == "--preset":
+            return value if equals else next(iter(arguments[place + 1 :]), None)
+    return None
 
 
 def about_output(error: Exception) -> bool:
@@ -87,8 +132,8 @@ def run(command) -> None:
         of = f" of {data.meta['count']:,}" if len(data) < data.meta["count"] else ""
         print(f"{len(data):,}{of} pictures of {command.image_size} px in {display(data.folder)}")
     elif isinstance(command, TrainConfig):
-        from .distributed import launched
-        from .engine import train
+        from .devices.distributed import launched
+        from .runs.training_loop import train
 
         trained = train(command)
         if launched().leads and not trained.info()["finished"]:
@@ -98,6 +143,6 @@ def run(command) -> None:
 
         evaluate(command)
     else:
-        from .engine import generate
+        from .runs.generate import generate
 
         print(display(generate(command)))

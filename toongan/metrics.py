@@ -23,7 +23,6 @@ from tqdm import tqdm
 from .data import to_tensor
 from .errors import ToonGANError
 from .features import NAME, features_of
-from .holdout import evenly
 
 # %% ../notebooks/05_evaluation.ipynb #05-23
 def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[float, float]:
@@ -409,7 +408,8 @@ def memorisation(generated: np.ndarray, held_out: np.ndarray, training: np.ndarr
         0.5 if nothing is copied (Meehan et al. 2020).
     """
     mine, real = nearest(generated, training)[1], nearest(held_out, training)[1]
-    some = evenly(training, len(held_out))
+    rows = np.linspace(0, len(training) - 1, min(len(held_out), len(training))).astype(int)
+    some = training[rows]
     to_some, to_held_out = nearest(generated, some)[1], nearest(generated, held_out)[1]
     return {
         "generated": float(np.median(mine)),

@@ -1,13 +1,16 @@
-"""Where data, checkpoints and generated pictures live."""
+"""Where data, checkpoints and generated pictures live, and how a file is written: whole, or not at all."""
 
+import csv
 import errno
 import hashlib
 import itertools
+import json
 import os
 import platform
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import tenacity
@@ -20,6 +23,7 @@ ELSEWHERE = "set TOONGAN_HOME to a folder of yours, on a disk that can be writte
 PATIENCE = 5.0
 # A folder that holds a file of this name is ours, and no data.
 MARK = ".toongan"
+HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score", "distance")
 
 
 def home() -> Path:
@@ -50,6 +54,89 @@ def checkpoint_folder(run: str) -> Path:
 
 def generated_folder(run: str) -> Path:
     return home() / "generated" / run
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run keeps its files, `checkpoints/RUN/` and `generated/RUN/`, and what its curves and its record say."""
+
+    name: str
+    checkpoints: Path
+    generated: Path
+
+    @classmethod
+    def named(cls, name: str):
+        return cls(name, checkpoint_folder(name), generated_folder(name))
+
+    @property
+    def generator_path(self) -> Path:
+        return self.checkpoints / "G.pth"
+
+    @property
+    def discriminator_path(self) -> Path:
+        return self.checkpoints / "D.pth"
+
+    @property
+    def best_path(self) -> Path:
+        return self.checkpoints / "G-best.pth"
+
+    @property
+    def info_path(self) -> Path:
+        return self.checkpoints / "run.json"
+
+    @property
+    def history_path(self) -> Path:
+        return self.checkpoints / "history.csv"
+
+    @property
+    def grids(self) -> list[Path]:
+        """The numbered sample grids, in order."""
+        return sorted(self.generated.glob("samples-*.png"))
+
+    def grid_path(self, number: int) -> Path:
+        return self.generated / f"samples-{number:03d}.png"
+
+    def info(self) -> dict:
+        """What `run.json` says.
+
+        Raises:
+            ToonGANError: it cannot be read.
+        """
+        try:
+            info = json.loads(self.info_path.read_text(encoding="utf-8-sig"))
+            if not isinstance(info, dict):
+                raise ValueError("no object")
+            return info
+        except (OSError, ValueError, RecursionError) as error:
+            raise unreadable(self.info_path) from error
+
+    def history(self) -> dict[str, list[float | None]]:
+        """The curves: column name to values, one a row of `history.csv`; None where nothing was measured.
+
+        Raises:
+            ToonGANError: it cannot be read.
+        """
+        try:
+            with open(self.history_path, newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+            return {
+                column: [float(row[column]) if row.get(column) else None for row in rows] for column in HISTORY_COLUMNS
+            }
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise unreadable(self.history_path) from error
+
+    def files(self) -> list[Path]:
+        """Every file of the run that exists, the nets first."""
+        first = [self.generator_path, self.discriminator_path, self.best_path, self.info_path, self.history_path]
+        rest = sorted(self.generated.glob("*")) if self.generated.is_dir() else []
+        return [path for path in first + rest if path.is_file() and path.name != MARK]
+
+
+def unreadable(path: Path) -> ToonGANError:
+    return ToonGANError(
+        f"{display(path)} cannot be read. The command that trained the run writes it again if a checkpoint is left; "
+        "else take it from a copy, or train the run again."
+    )
 
 
 def display(path: Path) -> str:

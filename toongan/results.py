@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .paths import atomic_write
-from .runs import Run
+from .paths import RunFiles, atomic_write
 
 # %% ../notebooks/04_results.ipynb #04-07
-def plot_losses(run: Run, folder: Path | None = None, show: bool = False) -> None:
+def plot_losses(run: RunFiles, folder: Path | None = None, show: bool = False) -> None:
     """The losses of D and G over the run; writes `losses.png` to `folder` (the run's own by default)."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -38,7 +37,7 @@ def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
     plt.close(fig)
 
 # %% ../notebooks/04_results.ipynb #04-10
-def plot_scores(run: Run, folder: Path | None = None, show: bool = False) -> None:
+def plot_scores(run: RunFiles, folder: Path | None = None, show: bool = False) -> None:
     """The real and the fake score over the run; writes `scores.png` to `folder`, by default the run's."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -51,7 +50,7 @@ def plot_scores(run: Run, folder: Path | None = None, show: bool = False) -> Non
     finish_figure(fig, (folder or run.generated) / "scores.png", show)
 
 # %% ../notebooks/04_results.ipynb #04-12b
-def plot_quality(run: Run, folder: Path | None = None, show: bool = False) -> bool:
+def plot_quality(run: RunFiles, folder: Path | None = None, show: bool = False) -> bool:
     """The distance to held-out pictures over the run, and that of real ones, as `quality.png` in `folder`.
 
     Returns:
@@ -101,7 +100,7 @@ def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, re
         first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0)
 
 # %% ../notebooks/04_results.ipynb #04-17
-def make_gif(run: Run, folder: Path | None = None, width: int = 264) -> None:
+def make_gif(run: RunFiles, folder: Path | None = None, width: int = 264) -> None:
     """The upper half of the numbered sample grids as a film; writes `generated.gif`.
 
     It is at most `width` px wide.

@@ -1,0 +1,94 @@
+"""New faces as a picture, and where it cannot be written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import toongan
+from toongan import GenerateConfig, ToonGANError
+from toongan.models import Generator
+from toongan.runs import generate as generating
+from toongan.runs.files import Run
+from toongan.runs.generate import generate
+from toongan.runs.nets import save_state
+
+
+def test_generate_repeats_by_seed(tiny_home, tmp_path):
+    paths = [
+        toongan.generate(toongan.GenerateConfig("tiny", count=9, seed=seed, out=tmp_path / f"{i}.png"))
+        for i, seed in enumerate([5, 5, 6])
+    ]
+    first, same, other = (path.read_bytes() for path in paths)
+    assert first == same != other
+    assert Image.open(paths[0]).size == (3 * 34 - 2, 3 * 34 - 2)
+
+
+def test_generated_faces_are_not_the_sample_grid(tiny_home, tmp_path):
+    """The same seed for training and drawing must still give new faces."""
+    path = toongan.generate(toongan.GenerateConfig("tiny", count=64, seed=0, out=tmp_path / "g.png"))
+    assert Image.open(path).tobytes() != Image.open(Run.named("tiny").grids[-1]).convert("RGB").tobytes()
+
+
+def mark(path) -> str | None:
+    with Image.open(path) as picture:
+        return picture.info.get("Software") if picture.format == "PNG" else picture.getexif().get(0x0131)
+
+
+@pytest.mark.parametrize("name", ["faces.png", "faces.jpg", "faces.webp"])
+def test_generated_faces_are_marked(tiny_home, tmp_path, name):
+    assert mark(generate(GenerateConfig(run="tiny", count=4, out=tmp_path / name))) == "ToonGAN"
+
+
+def test_a_long_name(tiny_home, tmp_path):
+    out = tmp_path / ("ä" * 120 + "bcde.png")
+    assert generate(GenerateConfig(run="tiny", count=1, out=out)) == out and out.is_file()
+
+
+def test_home_and_missing_folders_in_the_path(tiny_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert generate(GenerateConfig(run="tiny", count=1, out="~/new/folder/x.png")) == tmp_path / "new/folder/x.png"
+    assert (tmp_path / "new/folder/x.png").is_file() and not Path("~").exists()
+
+
+def test_a_folder_in_place_of_a_picture(tiny_home, tmp_path):
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(ToonGANError, match=r"out is a folder: .*x\.png; try .*x\.png/grid\.png\."):
+        generate(GenerateConfig(run="tiny", out=tmp_path / "x.png"))
+    with pytest.raises(
+        ToonGANError, match=r"Cannot write to .* \(File name too long\); choose another folder for --out"
+    ):
+        generate(GenerateConfig(run="tiny", out=tmp_path / ("x" * 300) / "x.png"))
+
+
+def test_more_faces_than_a_format_has_room_for(home, tmp_path, monkeypatch):
+    save_state_of(home, Generator(256, 4, 1))
+    monkeypatch.setattr(
+        generating, "draw", lambda net, latent: np.broadcast_to(np.uint8(9), (len(latent), 256, 256, 3))
+    )
+    with pytest.raises(ToonGANError) as caught:
+        generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.webp"))
+    assert str(caught.value).startswith(
+        "count 4100 makes a picture 16,768 px wide, and WebP ends at 16,383 px; try 3969, "
+    )
+    assert caught.value.message.endswith("x.png.") and list(tmp_path.glob("*x*")) == []
+    monkeypatch.setattr(generating, "save_picture", lambda picture, path: path.write_bytes(b"%d" % picture.width))
+    assert generate(GenerateConfig(run="big", count=3969, out=tmp_path / "x.webp")).read_bytes() == b"16252"
+    assert generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.jpg")).read_bytes() == b"16768"
+
+
+def save_state_of(home, net) -> None:
+    folder = home / "checkpoints" / "big"
+    folder.mkdir(parents=True)
+    save_state(folder / "G.pth", net)
+
+
+def test_memory_that_runs_out(tiny_home, tmp_path, monkeypatch):
+    def draw(net, latent):
+        raise MemoryError
+
+    monkeypatch.setattr(generating, "draw", draw)
+    with pytest.raises(ToonGANError, match="count 64 is too much for the memory of this machine; try 32."):
+        generate(GenerateConfig(run="tiny", out=tmp_path / "x.png"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,111 @@
+"""Every benchmark, in small."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from conftest import REPOSITORY
+
+from benchmarks import ablation, collapse, few, jobs
+from toongan.runs import judge
+
+
+def test_benchmark_runs(home):
+    small = ["--rounds", "1", "--seconds", "0.1", "--base-channels", "4", "--batch-size", "16", "--pictures", "128"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training_step", *small], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    costs = r"\| [\d,]+ \| \d+% \| [\d,.]+ \| \d+% \|\n"
+    rows = rf"\| textbook \| [\d,]+ \| 1\.00 {costs}\| classic \| [\d,]+ \| [\d.]+ {costs}\| modern \| [\d,]+ "
+    assert re.search(rows, done.stdout), done.stdout
+
+
+def test_data_benchmark_runs():
+    small = ["--rounds", "1", "--seconds", "0.1", "--jpegs", "200", "--pngs", "70", "--avatars", "70"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.data", *small], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| (?:pack|draw|read) .* \| [\d,]+ \([\d,]+ to [\d,]+\) \|$", done.stdout, re.M)) == 5
+    assert re.search(r"Reading the packed form is [\d,]+ times as fast", done.stdout)
+
+
+@pytest.fixture
+def benchmark(home, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """A benchmark and its jobs, run in this process, where everything is loaded already; gives what it prints."""
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path)
+    for module, name in ((ablation, "TABLE"), (ablation, "COSTS"), (collapse, "TABLE"), (few, "TABLE")):
+        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).name)
+
+    def run(module: ModuleType, *options: str) -> str:
+        def job(command: list[str], **_) -> SimpleNamespace:
+            assert command[:4] == [sys.executable, "-m", module.__name__, "--job"]
+            return SimpleNamespace(stdout=json.dumps(module.measure(json.loads(command[4]))))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs.subprocess, "run", job)
+            patch.setattr(sys, "argv", [module.__name__, "--at-once", "1", *options])
+            module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_ladder_ends_at_the_modern_recipe():
+    from toongan.training import RECIPES
+
+    variants = ablation.variants()
+    ladder = [variants[name].recipe for name in ablation.LADDER]
+    assert ladder[0] == RECIPES["classic"] and ladder[-1] == RECIPES["modern"]
+    assert len(set(ladder)) == len(ladder)
+
+
+def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "JUDGED", 32)
+    benchmark(ablation, "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "128")
+    small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
+    assert benchmark(ablation, *small).count("frechet_distance") == 1
+    table = (tmp_path / "ablation.csv").read_text()
+    assert len(table.splitlines()) == 2 and len(list((tmp_path / "ablation").glob("*.webp"))) == 1
+    assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
+    assert benchmark(ablation, *small) == "" and (tmp_path / "ablation.csv").read_text() == table
+    assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
+
+
+def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):
+    """One loop with a process for the job, as a user has it; the others are added to its table."""
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    small = ["--pictures", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.collapse", *small, "--loops", "modern"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 0 \| 0 \|\n\| textbook \| 0 \| 0 \|", done.stdout)
+    monkeypatch.setattr(collapse, "PICTURES", 64)
+    printed = benchmark(collapse, *small)
+    assert printed.count("distance_of_mean") == 2, "the first is not measured again"
+    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
+    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
+
+
+def test_few_pictures_benchmark_judges_all_by_the_same_pictures(benchmark, home, tmp_path):
+    (tmp_path / "ablation-costs.csv").write_text("variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n")
+    assert benchmark(few, "--pictures", "320", "--kimg", "0.64").count("frechet_distance") == 4
+    with open(tmp_path / "few.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
+        ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
+    ]  # fmt: skip
+    assert len({row["judged_by"] for row in rows}) == 1, "all by the same pictures"
+    assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
+    assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
+    assert len(list((tmp_path / "few").glob("*.webp"))) == 4

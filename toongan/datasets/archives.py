@@ -1,0 +1,137 @@
+"""Zip and tar archives of pictures; what a file is that is said to be one."""
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .members import UnusableArchive
+from .names import folder_label, printable
+from .outcomes import ARCHIVE, NESTED, LeftOut, Outcome, Task
+from .pictures import LFS_POINTER, PICTURE_ENDINGS, START_BYTES, ending, is_web_page, made_like_a_picture
+from .reading import outcome_of, reading
+from .tars import tar_members
+from .zips import open_zip, zip_members
+
+CHUNK = 64
+CHUNK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class BytesTask:
+    """Members of an archive, read by the parent: `(name, content)`, or a reason in place of content."""
+
+    members: list[tuple[str, bytes | LeftOut]]
+    work: int
+    label_folders: bool = True
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    def run(self, image_size: int) -> list[Outcome]:
+        return [self.read(name, content, image_size) for name, content in self.members]
+
+    def read(self, name: str, content: bytes | LeftOut, image_size: int) -> Outcome:
+        if isinstance(content, LeftOut):
+            return content
+        outcome = outcome_of(name, content, image_size, folder_label(name) if self.label_folders else {})
+        if isinstance(outcome, LeftOut) and outcome.reason == ARCHIVE:
+            return LeftOut(name, NESTED)
+        return outcome
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """A zip or tar archive of pictures, compressed or not; what it is shows in its first bytes.
+
+    `made_from` stands for the archive where a new copy of the file is no reason to pack again.
+    `pictures` is how many the archive is known to hold.
+    """
+
+    path: Path
+    label_folders: bool = True
+    made_from: dict | None = None
+    pictures: int | None = None
+
+    @property
+    def unit(self) -> str:
+        return "pictures" if self.pictures or is_zip(self.path) else "B"
+
+    def signature(self) -> dict:
+        if self.made_from is not None:
+            return self.made_from
+        info = self.path.stat()
+        archive = printable(str(self.path))
+        return {"archive": archive, "bytes": info.st_size, "modified": info.st_mtime_ns, **reading()}
+
+    def amount(self, signature: dict) -> int | None:
+        if self.pictures or not is_zip(self.path):
+            return self.pictures or self.path.stat().st_size
+        with open_zip(self.path) as archive:
+            return len(archive.filelist)
+
+    def tasks(self, skip: int) -> Iterator[Task]:
+        unit, chunk, size, work = self.unit, [], 0, 0
+        for name, content, progress in self.members(skip):
+            chunk.append((name, content))
+            size += len(content) if isinstance(content, bytes) else 0
+            work += progress if unit == "B" else ending(name) in PICTURE_ENDINGS if self.pictures else 1
+            if len(chunk) == CHUNK or size > CHUNK_BYTES:
+                yield BytesTask(chunk, work, self.label_folders)
+                chunk, size, work = [], 0, 0
+        if chunk:
+            yield BytesTask(chunk, work, self.label_folders)
+
+    def members(self, skip: int) -> Iterator[tuple[str, bytes | LeftOut, int]]:
+        """Name, content or why there is none, and the bytes of the archive that a member of a tar archive took."""
+        if is_zip(self.path):
+            return ((name, content, 1) for name, content in zip_members(self.path, skip))
+        if not is_archive(self.path):
+            raise UnusableArchive(self.path, *what_instead(self.path))
+        return tar_members(self.path, skip)
+
+
+def start_of(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(START_BYTES)
+
+
+def is_zip(path: Path) -> bool:
+    return start_of(path).startswith((b"PK\3\4", b"PK\5\6"))
+
+
+def is_archive(path: Path) -> bool:
+    if is_zip(path):
+        return True
+    try:
+        return tarfile.is_tarfile(path)
+    except (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, MemoryError):
+        return True  # a compressed one, damaged: said when it is read
+
+
+def why_no_archive(path: Path) -> str:
+    """What a file is that is no archive, and what to do about it, as the rest of a sentence."""
+    return "is {}; {}.".format(*what_instead(path))
+
+
+def what_instead(path: Path) -> tuple[str, str]:
+    """What a file is that is no archive, and the remedy."""
+    start = start_of(path)
+    elsewhere = "unpack it and use folder:PATH"
+    if not start:
+        return "empty", "get another copy"
+    if start.startswith(LFS_POINTER):
+        return "a Git LFS pointer, not the archive", "run git lfs pull"
+    if is_web_page(start):
+        return "a web page, not an archive", "download it again"
+    if start.startswith(b"PK\7\x08"):
+        return "one part of a zip archive in several parts", "unpack them together and use folder:PATH"
+    for signature, kind in ((b"7z\xbc\xaf", "7-Zip"), (b"Rar!", "RAR"), (b"\x28\xb5\x2f\xfd", "Zstandard")):
+        if start.startswith(signature):
+            return f"a {kind} archive, which is not read", elsewhere
+    if made_like_a_picture(start):
+        return "a picture, not an archive", "put it into a folder with others and use folder:PATH"
+    return "no zip or tar archive", elsewhere

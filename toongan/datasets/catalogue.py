@@ -1,0 +1,317 @@
+"""Data sets by name, from wherever they are to a packed folder."""
+
+import difflib
+import hashlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import DataConfig
+from ..errors import ToonGANError
+from ..paths import data_folder, display, drive, home
+from . import avatars
+from .archives import ArchiveSource, is_archive, why_no_archive
+from .avatars import AvatarsSource
+from .downloads import Download
+from .folders import FolderSource
+from .members import UnusableArchive
+from .outcomes import Source
+from .packed import PackedDataset, open_packed, read_meta
+from .packing import TooFewPictures, mend, only_one, pack
+
+DEFAULT_AVATARS = 20_000
+GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
+CARTOON_SET = {
+    "title": "Cartoon Set",
+    "creator": "Google",
+    "source": "https://google.github.io/cartoonset/",
+    "license": "CC BY 4.0",
+    "license_url": "https://creativecommons.org/licenses/by/4.0/",
+}
+ANIME_FACES = {
+    "title": "Anime Face Dataset",
+    "creator": "collected from www.getchu.com by Brian Chao, on Kaggle by Spencer Churchill",
+    "source": "https://www.kaggle.com/datasets/splcher/animefacedataset",
+    "license": "none given: the artists hold the copyright",
+    "license_url": "",
+}
+ANIME_NOTICE = (
+    "anime-faces: these faces were collected from the web without their artists' consent, who keep their copyright. "
+    "Use them to learn, at home or in class; do not publish or sell the pictures, nor what is made from them."
+)
+KNOWN = (
+    "avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, "
+    "folder:PATH, zip:PATH or tar:PATH"
+)
+
+
+@dataclass(frozen=True)
+class DrawnSet:
+    """Avatars of a style; as many as one likes."""
+
+    style: str
+    endless = True
+
+    @property
+    def folder(self) -> str:
+        return f"avatars-{self.style}"
+
+    @property
+    def credit(self) -> dict:
+        return avatars.credit(self.style)
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        """A larger copy serves a smaller count, if today's artwork would draw the same."""
+        return meta["made_from"] == self.source(False).signature() and meta["count"] >= count
+
+    def source(self, progress: bool) -> Source:
+        return AvatarsSource(self.style)
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """Pictures that are already on this machine: a folder or an archive."""
+
+    kind: str
+    path: Path
+    endless = False
+    credit = {"title": "own pictures", "creator": "", "source": "", "license": "yours to know", "license_url": ""}
+
+    @property
+    def folder(self) -> str:
+        """Two folders of one name must not share a packed copy, hence the digest of the whole path."""
+        name = re.sub(r"[^\w.-]+", "-", self.path.name).strip("-.") or "pictures"
+        return f"{self.kind}-{name[:40]}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]}"
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        return not self.path.exists() or meta["made_from"] == self.source(False).signature()
+
+    def missing(self) -> ToonGANError:
+        return ToonGANError(f"{self.kind}:{self.path} is not there; check the path.", "dataset")
+
+    def source(self, progress: bool) -> Source:
+        if not self.path.exists():
+            raise self.missing()
+        if self.kind in ("folder", "drive"):
+            if not self.path.is_dir():
+                raise ToonGANError(
+                    f"folder:{self.path} is a file; for an archive, use zip:PATH or tar:PATH.", "dataset"
+                )
+            return FolderSource(self.path)
+        if self.path.is_dir():
+            raise ToonGANError(f"{self.kind}:{self.path} is a folder; use folder:PATH.", "dataset")
+        if not is_archive(self.path):
+            raise ToonGANError(f"{self.kind}:{self.path} {why_no_archive(self.path)}", "dataset")
+        return ArchiveSource(self.path)
+
+
+@dataclass(frozen=True)
+class RemoteSet:
+    """An archive that is downloaded once, unless it lies in Google Drive already."""
+
+    name: str
+    credit: dict
+    address: str
+    """A URL, or the Kaggle data set `OWNER/NAME`."""
+    suffix: str
+    pictures: int | None = None
+    notice: str = ""
+    endless = False
+
+    @property
+    def folder(self) -> str:
+        return self.name
+
+    @property
+    def archive(self) -> Path:
+        return data_folder("downloads") / f"{self.name}{self.suffix}"
+
+    def is_current(self, meta: dict, count: int | None) -> bool:
+        return True
+
+    def source(self, progress: bool) -> Source:
+        if self.notice:
+            print(self.notice, flush=True)
+        made_from = {"dataset": self.name}
+        for path in self.in_drive():
+            if path.exists():
+                print(f"Found {path} in Google Drive; packing it to {display(data_folder(self.name))}.", flush=True)
+                if path.is_dir():
+                    return FolderSource(path, label_folders=False)
+                return ArchiveSource(path, label_folders=False, made_from=made_from, pictures=self.pictures)
+        if not self.archive.exists():
+            with only_one(self.archive, progress):
+                if not self.archive.exists():  # another process may have brought it meanwhile
+                    self.download(progress)
+        return ArchiveSource(self.archive, label_folders=False, made_from=made_from, pictures=self.pictures)
+
+    def check_number(self, data: PackedDataset) -> None:
+        """Say so if pictures are missing from a set whose number is known."""
+        found = len(data) + sum(data.left_out.values())
+        if self.pictures and found < self.pictures:
+            print(
+                f"{self.name} should hold {self.pictures:,} pictures, but {found:,} came: is this copy complete?",
+                flush=True,
+            )
+
+    def in_drive(self) -> list[Path]:
+        names = [f"{self.name}{self.suffix}", f"{self.name}.zip", f"{self.name}.tar", self.name]
+        if not self.address.startswith("http"):
+            names.insert(0, f"{self.address.partition('/')[2]}.zip")
+        return [place / name for place in (drive(), drive() / "data") for name in names]
+
+    def download(self, progress: bool) -> None:
+        mirror = os.environ.get("TOONGAN_MIRROR", "").rstrip("/")
+        if mirror:
+            if not mirror.startswith(("http://", "https://")):
+                raise ToonGANError(f"TOONGAN_MIRROR must begin with http:// or https://, not {mirror!r}.")
+            missing = f"put {self.archive.name} on the mirror, or unset TOONGAN_MIRROR to fetch it from its own place"
+            Download(f"{mirror}/{self.archive.name}", self.archive, progress, missing).run()
+        elif self.address.startswith("http"):
+            Download(self.address, self.archive, progress).run()
+        else:
+            from .kaggle import fetch
+
+            fetch(self.address, self.archive, progress)
+
+
+REMOTE = {
+    one.name: one
+    for one in (
+        RemoteSet("cartoonset10k", CARTOON_SET, GOOGLE.format(file="cartoonset10k.tgz"), ".tgz", 10_000),
+        RemoteSet("cartoonset100k", CARTOON_SET, GOOGLE.format(file="cartoonset100k.tgz"), ".tgz", 100_000),
+        RemoteSet("cartoon-faces", CARTOON_SET, "brendanartley/cartoon-faces-googles-cartoon-set", ".zip"),
+        RemoteSet("anime-faces", ANIME_FACES, "splcher/animefacedataset", ".zip", notice=ANIME_NOTICE),
+    )
+}
+
+DataSet = DrawnSet | OwnSet | RemoteSet
+
+
+def find(dataset: str) -> DataSet:
+    """The data set that a name stands for. Downloads and reads nothing.
+
+    Raises:
+        ToonGANError: no such data set, style, file or folder.
+    """
+    kind, colon, rest = dataset.partition(":")
+    if kind == "avatars" and (rest or not colon):
+        style = rest or avatars.DEFAULT_STYLE
+        avatars.check_style(style)
+        return DrawnSet(style)
+    if dataset in REMOTE:
+        return REMOTE[dataset]
+    if kind in ("folder", "zip", "tar") and rest:
+        own = OwnSet(kind, resolve(rest))
+        if not own.path.exists() and not data_folder(own.folder).is_dir():  # the packed copy outlives its source
+            raise own.missing()
+        return own
+    if kind == "drive":
+        if not drive().is_dir():
+            raise ToonGANError(
+                f"is drive, but there is no folder {drive()}; in Colab, mount Google Drive first.", "dataset"
+            )
+        return OwnSet("drive", drive() / rest)
+    raise ToonGANError(f"{dataset!r} is not known; {suggestion(dataset)}use {KNOWN}.", "dataset")
+
+
+def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> bool | None:
+    """Whether two names of drawn sets, each with a count, mean the same pictures; None if one is no drawn set."""
+    try:
+        sets = [find(name) for name, _ in (one, other)]
+    except ToonGANError:  # a folder that was elsewhere
+        return None
+    if not all(isinstance(each, DrawnSet) for each in sets):
+        return None
+    counts = {count or DEFAULT_AVATARS for _, count in (one, other)}
+    return sets[0] == sets[1] and len(counts) == 1
+
+
+def suggestion(dataset: str) -> str:
+    """What was probably meant, in words; nothing if there is no telling."""
+    path = resolve(dataset)
+    if path.is_dir():
+        return f"perhaps folder:{dataset}? Else "
+    if path.is_file():
+        return f"perhaps zip:{dataset} or tar:{dataset}? Else "
+    names = [*REMOTE, "avatars", *(f"avatars:{style}" for style in avatars.styles())]
+    known = {name.removeprefix("avatars:"): name for name in names}
+    near = difflib.get_close_matches(dataset.lower().removeprefix("avatars:"), known, n=1, cutoff=0.7)
+    return f"perhaps {known[near[0]]}? Else " if near else ""
+
+
+def resolve(path: str) -> Path:
+    """A path as given, from the working folder or from the folder that holds data/."""
+    here = Path(path).expanduser().absolute()
+    there = home() / path
+    return (there if not here.exists() and there.exists() else here).resolve()
+
+
+def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
+    """The data set that `config` describes: drawn or downloaded, then packed, if it is not there yet.
+
+    Raises:
+        ToonGANError: an unknown name, a source that gives too little, a full disk: says what to do.
+    """
+    dataset = find(config.dataset)
+    folder = data_folder(dataset.folder) / f"{config.image_size}px"
+    count = config.count or (DEFAULT_AVATARS if dataset.endless else None)
+
+    def is_current() -> bool:
+        meta = read_meta(folder)
+        return meta is not None and dataset.is_current(meta, count)
+
+    mend(folder)
+    if not is_current():
+        if progress and not dataset.endless and read_meta(folder) is not None:
+            print(f"{config.dataset} has changed since it was packed.", flush=True)
+        source = dataset.source(progress)
+        meta = {
+            "dataset": config.dataset,
+            "license": dataset.credit["license"],
+            "credit": dataset.credit,
+            "packed": time.strftime("%Y-%m-%d"),
+        }
+        name = dataset.style if dataset.endless else config.dataset
+        start = time.perf_counter()
+        try:
+            limit = count if dataset.endless else None
+            new = pack(source, folder, config.image_size, meta, limit, progress, is_current, name)
+        except (UnusableArchive, TooFewPictures) as error:
+            if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
+                dataset.archive.unlink(missing_ok=True)
+                what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
+                raise ToonGANError(
+                    f"What was downloaded as {dataset.archive.name} is of no use: {what}. It was deleted; "
+                    "the same command downloads it anew."
+                ) from error
+            raise
+        if progress and new:
+            report(open_packed(folder), new, time.perf_counter() - start)
+            if isinstance(dataset, RemoteSet):
+                dataset.check_number(open_packed(folder))
+    if not dataset.endless and count is not None:
+        held = len(open_packed(folder))
+        if held < count and progress and config.count:
+            print(f"{config.dataset} holds {held:,} pictures; all of them are used.", flush=True)
+        count = min(count, held)
+    return open_packed(folder, count, spread=not dataset.endless)
+
+
+def report(data: PackedDataset, new: int, seconds: float) -> None:
+    """Say what was packed, and what was left out."""
+    print(
+        f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}",
+        flush=True,
+    )
+    if data.meta["enlarged"]:
+        size = data.meta["image_size"]
+        print(f"{data.meta['enlarged']:,} pictures were smaller than {size} px and had to be enlarged.", flush=True)
+    if data.left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
+        where = display(data.folder / "left-out.csv")
+        number = sum(data.left_out.values())
+        files, they = ("files", "They are") if number > 1 else ("file", "It is")
+        print(f"Left out {number:,} {files}: {reasons}. {they} listed in {where}.", flush=True)

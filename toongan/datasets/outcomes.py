@@ -1,0 +1,111 @@
+"""What becomes of a file: a picture, labels for one, or the reason why it is neither."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+MAX_FILE_BYTES = 256 << 20
+
+NOT_A_PICTURE = "not a picture"
+EMPTY = "empty file"
+DAMAGED = "damaged or cut short"
+TOO_LARGE = f"more than {MAX_FILE_BYTES >> 20} MB"
+TOO_MANY_PIXELS = f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
+FOREIGN = "in a format that is not read: export as PNG or JPEG"
+VARIANT = "in a variant of its format that is not read: export as PNG or JPEG"
+UNKNOWN_LEVELS = "levels in a range that cannot be told: export with 8 bits a channel"
+MADE_HERE = "made by this program"
+HIDDEN = "hidden: rename it, without the dot in front"
+LFS = "a Git LFS pointer, not the picture: run git lfs pull"
+WEB_PAGE = "a web page, not a picture: download it again"
+ARCHIVE = "an archive: unpack it, or use zip:PATH or tar:PATH"
+HEIC = "HEIC: install pillow-heif, or export as JPEG"
+NOT_REGULAR = "link or device, not a regular file"
+UNSAFE_NAME = "name leads out of the archive: pack it anew with names that do not"
+ENCRYPTED = "locked with a password: pack it anew without one"
+METHOD = "compressed in a way Python cannot read ({}): pack it anew as a plain zip"
+NESTED = "in an archive inside the archive: unpack it"
+OVERLAPS = "shares its bytes with another file of the archive"
+PADDED = "far larger than its pixels can be"
+UNREADABLE = "cannot be read"
+BROKEN_LINK = "broken link"
+DUPLICATE = "duplicate of another"
+
+
+class Unusable(Exception):
+    """A file that cannot be used; `args` are the reason and a detail."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A usable picture: uint8 pixels `(H, W, 3)` and the SHA-256 of the file they came from."""
+
+    source: str
+    sha256: bytes
+    pixels: np.ndarray
+    labels: dict[str, str] = field(default_factory=dict)
+    enlarged: bool = False
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Attributes from a CSV file beside a picture of the same name."""
+
+    key: str
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that gives no picture, and why; without a reason, it is not worth a word."""
+
+    source: str
+    reason: str
+    detail: str = ""
+
+
+Outcome = Picture | Labels | LeftOut
+
+
+class Task(Protocol):
+    """Some files or drawings: small, so that it travels to a worker process, and comes back as outcomes.
+
+    Attributes:
+        size: how many outcomes it gives.
+        work: how far it brings a progress bar.
+    """
+
+    size: int
+    work: int
+
+    def run(self, image_size: int) -> list[Outcome]: ...
+
+
+class Source(Protocol):
+    """Where pictures come from: a folder, an archive, or this machine's own drawing.
+
+    Attributes:
+        unit: of its amount, and of the work of its tasks.
+    """
+
+    unit: str
+
+    def signature(self) -> dict:
+        """Changes when its pictures do."""
+
+    def amount(self, signature: dict) -> int | None:
+        """How much there is to do; None where there is no end."""
+
+    def tasks(self, skip: int) -> Iterator[Task]:
+        """All its pictures, but for the first `skip`."""
+
+
+def run_task(task: Task, image_size: int) -> list[Outcome]:
+    """What a worker process does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd files, of which nobody could tell the file
+        return task.run(image_size)

@@ -1,0 +1,151 @@
+"""One data set as one array on disk.
+
+A packed folder holds
+
+- `images.npy`: uint8 `(N, H, W, 3)`;
+- `index.csv`: a row a picture: `source` (file), `sha256` (of that file), its labels;
+- `left-out.csv`: a row a file that was not used, and why;
+- `meta.json`: counts, fingerprint, licence, what was left out by reason;
+- `preview.png`: 64 of the pictures.
+
+`packing.py` writes it.
+"""
+
+import csv
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ToonGANError
+from .holdout import evenly
+
+FORMAT = 2
+NOT_LABELS = ("source", "sha256")
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """A packed folder, opened.
+
+    Attributes:
+        images: uint8 `(N, H, W, 3)`, memory-mapped where all of the folder or its beginning is used.
+        meta: what `meta.json` says.
+        fingerprint: SHA-256 over the pixels of all N pictures.
+        rows: which rows of the folder these are; None for the first N.
+    """
+
+    folder: Path
+    images: np.ndarray
+    meta: dict
+    fingerprint: str
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def index(self) -> list[dict[str, str]]:
+        """One dictionary a picture: its row of `index.csv`."""
+        with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if self.rows is None:
+                return list(itertools.islice(rows, len(self)))
+            wanted = set(self.rows.tolist())
+            return [row for number, row in enumerate(rows) if number in wanted]
+
+    @property
+    def identity(self) -> str:
+        """What `hashes` are of. Two sets of one identity know the same picture by the same number."""
+        made_from = self.meta["made_from"]
+        if "style" not in made_from:
+            return "files"
+        return "drawings by " + ", ".join(
+            f"{name} {made_from.get(name)}" for name in ("dicebear-core", "dicebear-styles")
+        )
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """The first 64 bits of each picture file's SHA-256, uint64 `(N,)`: what a picture is known by, wherever it lies.
+
+        Raises:
+            ToonGANError: `index.csv` does not fit the pictures.
+        """
+        try:
+            with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
+                rows = csv.reader(file)
+                column = next(rows).index("sha256")
+                numbers = np.fromiter((int(row[column][:16], 16) for row in rows), np.uint64)
+            found = numbers[: len(self)] if self.rows is None else numbers[self.rows]
+        except (OSError, ValueError, IndexError, StopIteration, csv.Error) as error:
+            raise damaged(self.folder) from error
+        if len(found) != len(self):
+            raise damaged(self.folder)
+        return found
+
+    @cached_property
+    def labels(self) -> list[dict[str, str]]:
+        """One dictionary a picture, attribute name to value; empty where a part is absent."""
+        return [{name: value for name, value in row.items() if name not in NOT_LABELS} for row in self.index]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many files were left out, by reason."""
+        return self.meta["left_out"]
+
+
+def read_meta(folder: Path) -> dict | None:
+    """`meta.json` of a whole packed folder of today's format; None if there is none."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
+        pixels = meta["count"] * meta["image_size"] ** 2 * 3
+        whole = (folder / "images.npy").stat().st_size > pixels and (folder / "index.csv").stat().st_size
+        return meta if meta["format"] == FORMAT and whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def open_packed(folder: Path, count: int | None = None, spread: bool = False) -> PackedDataset:
+    """Open `count` pictures of a packed folder, or all of them.
+
+    Args:
+        spread: take them evenly from the whole folder, since neighbours may be of one kind; else from its beginning.
+
+    Raises:
+        ToonGANError: the folder is damaged, or holds fewer than `count` pictures.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
+        # Copy-on-write: nothing can change the file, and PyTorch accepts the array as it is.
+        images = np.load(folder / "images.npy", mmap_mode="c")
+        whole = len(images) == meta["count"] and (folder / "index.csv").exists()
+        fingerprint = meta["fingerprint"]
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise damaged(folder) from error
+    if not whole:
+        raise damaged(folder)
+    if count is None or count == len(images):
+        return PackedDataset(folder, images, meta, fingerprint)
+    if count > len(images):
+        raise ToonGANError(
+            f"is {count:,}, but {folder} holds {len(images):,} pictures; ask for at most that many.", "count"
+        )
+    rows = evenly(np.arange(len(images)), count) if spread else None
+    images = images[:count] if rows is None else images[rows]
+    return PackedDataset(folder, images, meta, fingerprint_of(images), rows)
+
+
+def damaged(folder: Path) -> ToonGANError:
+    return ToonGANError(f"{folder} is damaged; delete it to make it anew.")
+
+
+def fingerprint_of(images: np.ndarray) -> str:
+    """SHA-256 over the pixels, read in parts so that memory stays flat."""
+    digest = hashlib.sha256()
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]))
+    return digest.hexdigest()

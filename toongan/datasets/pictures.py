@@ -1,0 +1,249 @@
+"""One file of a source: a picture as pixels, or the true reason why it is none."""
+
+import functools
+import io
+import os
+import re
+import struct
+import warnings
+
+import numpy as np
+from PIL import Image, features
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ..data import to_rgb, to_square
+from .grey_levels import UnknownLevels, to_8_bits
+from .outcomes import (
+    ARCHIVE,
+    DAMAGED,
+    FOREIGN,
+    HEIC,
+    LFS,
+    MADE_HERE,
+    NOT_A_PICTURE,
+    TOO_MANY_PIXELS,
+    UNKNOWN_LEVELS,
+    VARIANT,
+    WEB_PAGE,
+    Unusable,
+)
+
+# Nothing else is opened: Pillow would hand a page of PostScript, whatever it is called, to Ghostscript. TGA is last,
+# since it has no signature.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PSD", "PPM", "ICO", "TGA")
+PICTURE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .gif .tif .tiff .avif .jp2 .j2k .jpx .jpf .jpc .j2c .psd "
+    ".ppm .pgm .pbm .pnm .pfm .tga .ico".split()
+)
+HEIC_ENDINGS = frozenset(".heic .heif .hif".split())
+FOREIGN_ENDINGS = frozenset(".svg .pdf .eps .ai .kra .xcf .clip .jxl .raw .dng .cr2 .nef .arw".split())
+ARCHIVE_ENDINGS = frozenset(".zip .cbz .tar .tgz .gz .bz2 .tbz2 .xz .txz .zst .7z .rar .cbr".split())
+SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM"),
+    *(b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"II+\0", b"MM\0+"),
+    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"8BPS", b"\0\0\1\0"),
+)
+UNMISTAKABLE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n\x87\n", b"8BPS")
+NETPBM = re.compile(rb"P(?:[1-6f]|y|0C)[\s#RGBCMYKALP]")
+AVIF_BRANDS = (b"avif", b"avis")
+HEIC_BRANDS = (*(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), b"mif1", b"msf1")
+ARCHIVES = (
+    b"PK\3\4",
+    b"PK\5\6",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+    b"7z\xbc\xaf'\x1c",
+    b"Rar!\x1a\7",
+)
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+START_BYTES = 512  # enough to tell what a file is: in a tar archive, the word is at 257
+# What a picture may need beside its pixels, and for each pixel: four real numbers of 32 bits, or 16 digits of a PPM.
+BESIDE_PIXELS = 64 << 10
+PIXEL_BYTES = 16
+MARK = "ToonGAN"
+SOFTWARE = 0x0131
+
+
+def read_picture(data: bytes, image_size: int) -> tuple[np.ndarray, bool]:
+    """The bytes of a picture file as uint8 `(image_size, image_size, 3)`, and whether it was smaller than that.
+
+    Of a film, the first frame.
+
+    Raises:
+        Unusable: the bytes are not a picture, a damaged one, one too large, or one that this program made.
+    """
+    picture = open_picture(data)
+    if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+        raise Unusable(TOO_MANY_PIXELS, f"{picture.width}×{picture.height}")
+    enlarged = min(picture.size) < image_size
+    try:
+        if is_made_here(picture):
+            raise Unusable(MADE_HERE)
+        picture.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
+        return np.asarray(to_square(to_rgb(to_8_bits(picture, data)), image_size)), enlarged
+    except Unusable:
+        raise
+    except UnknownLevels as error:
+        raise Unusable(UNKNOWN_LEVELS, str(error)) from error
+    except Image.DecompressionBombError as error:  # of a picture within an icon
+        raise Unusable(TOO_MANY_PIXELS) from error
+    except Exception as error:  # a decoder fed with garbage raises whatever it trips over
+        raise Unusable(DAMAGED, str(error)) from error
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """A picture of a format that is read, its pixels not decoded yet."""
+    formats = readable_formats()
+    if is_heic(data):
+        formats += heic_formats()
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise Unusable(TOO_MANY_PIXELS) from error
+    except Image.UnidentifiedImageError as error:
+        raise Unusable(what_it_is(data)) from error
+    except Exception as error:  # as above
+        raise Unusable(VARIANT if is_variant(data) else DAMAGED, str(error)) from error
+
+
+def readable_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+@functools.cache
+def heic_formats() -> list[str]:
+    """What the package pillow-heif adds, if it is there."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return []
+    register_heif_opener()
+    return ["HEIF"]
+
+
+def is_made_here(picture: Image.Image) -> bool:
+    """Whether a picture bears the mark of this program."""
+    info = picture.info
+    software = info.get("Software") or (picture.getexif().get(SOFTWARE) if "exif" in info else None)
+    return software == MARK or info.get("comment") == MARK.encode()
+
+
+# --- what a file is, by its first bytes -------------------------------------------------------
+
+
+def ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def brand(start: bytes) -> bytes:
+    """The kind of an ISO media file: `heic`, `avif`, `mp42` …"""
+    return start[8:12] if start[4:8] == b"ftyp" else b""
+
+
+def is_heic(start: bytes) -> bool:
+    return brand(start) in HEIC_BRANDS
+
+
+def made_like_a_picture(start: bytes) -> bool:
+    """Whether a file begins as one of a format that is read."""
+    return bool(
+        start.startswith(SIGNATURES)
+        or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
+        or brand(start) in AVIF_BRANDS
+        or is_heic(start)
+        or NETPBM.match(start)
+    )
+
+
+def may_be_a_picture(name: str, start: bytes) -> bool:
+    return made_like_a_picture(start) or ending(name) == ".tga"
+
+
+def what_it_is(data: bytes) -> str:
+    """Why a file is not read as a picture, given its content, or the beginning of it."""
+    start = data[:START_BYTES]
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(LFS_POINTER):
+        return LFS
+    if is_web_page(start):
+        return WEB_PAGE
+    if text.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6", b"%pdf", b"\xff\x0a", b"\0\0\0\x0cjxl ")) or b"<svg" in text:
+        return FOREIGN
+    if is_archive_start(start):
+        return ARCHIVE
+    if is_heic(start):
+        return DAMAGED if heic_formats() else HEIC
+    if lacking := lacking_format(start):
+        return f"{lacking}, which this Pillow cannot read: pip install --upgrade pillow, or export as PNG"
+    if is_variant(data):
+        return VARIANT
+    return DAMAGED if start.startswith(UNMISTAKABLE) else NOT_A_PICTURE
+
+
+def is_web_page(start: bytes) -> bool:
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"<?xml"):
+        return b"<html" in text or b"<error" in text
+    return text.startswith(
+        (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<meta", b"<title", b"<error")
+    )
+
+
+def is_archive_start(start: bytes) -> bool:
+    return start.startswith(ARCHIVES) or start[257:262] == b"ustar"
+
+
+def lacking_format(start: bytes) -> str:
+    """The name of a format that Pillow was built without; of others, nothing."""
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return "" if features.check("webp") else "WebP"
+    if brand(start) in AVIF_BRANDS:
+        return "" if "AVIF" in readable_formats() and features.check("avif") else "AVIF"
+    return ""
+
+
+def is_variant(data: bytes) -> bool:
+    """Whether Pillow declined a whole file of a format that it reads: 64-bit TIFF, 16-bit PSD, 12-bit JPEG."""
+    try:
+        if data.startswith(b"8BPS"):
+            return struct.unpack_from(">H", data, 22)[0] in (16, 32)
+        if data.startswith(b"\xff\xd8\xff"):
+            place = 2
+            while data[place + 1] not in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF):
+                place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+            return data[place] == 0xFF and data[place + 4] in (12, 16)
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            tags = ImageFileDirectory_v2(data[: 16 if b"+" in data[:4] else 8])
+            file = io.BytesIO(data)
+            file.seek(tags.next)
+            tags.load(file)
+            return 256 in tags and 257 in tags
+    except Exception:  # no whole file
+        pass
+    return False
+
+
+def no_picture(name: str, start: bytes) -> str:
+    """Why a file is not even read, given its name and its beginning."""
+    kind = ending(name)
+    if kind in FOREIGN_ENDINGS:
+        return next((reason for reason in (what_it_is(start),) if reason in (LFS, WEB_PAGE)), FOREIGN)
+    if kind in PICTURE_ENDINGS | HEIC_ENDINGS | ARCHIVE_ENDINGS or not kind:
+        reason = what_it_is(start)
+        return ARCHIVE if reason == NOT_A_PICTURE and kind in ARCHIVE_ENDINGS else reason
+    return NOT_A_PICTURE
+
+
+def most_bytes(data: bytes) -> int:
+    """What a picture can fill at most, by the size in pixels that it says it has; 0 if the bytes do not say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data), formats=readable_formats())
+    except Exception:  # as above
+        return 0
+    return BESIDE_PIXELS + PIXEL_BYTES * picture.width * picture.height

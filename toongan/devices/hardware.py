@@ -1,0 +1,82 @@
+"""Which device to train on, and in which precision."""
+
+import ctypes
+import os
+import platform
+
+import torch
+
+from ..errors import ToonGANError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        ToonGANError: the device asked for is not on this machine.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        raise ToonGANError(f"{name} is not on this machine; use auto or cpu.", "device")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto` takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32.
+
+    A CPU counts as fast at bf16 only with AMX tiles: AVX-512 knows bf16 too,
+    but there convolutions ran slower than in fp32.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bf16"
+    return "fp32"
+
+
+def be_deterministic(device: torch.device, wanted: bool) -> None:
+    """Choose kernels that give the same bytes every time, or the fastest; on the CPU they are the same."""
+    if device.type != "cuda":
+        return
+    if wanted:  # cuBLAS reads this when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def keep_memory() -> None:
+    """Have glibc keep what a step frees for the next one: handed back to Linux, it would come back page by page, zeroed anew."""
+    if platform.libc_ver()[0] == "glibc":
+        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # as in malloc.h
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(mmap_threshold, 2**25)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for `run.json` and for readers."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU"
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "thread")
+    return f"CPU, {cores}, {threads} ({platform.machine()})"
+
+
+def counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given: for honest timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

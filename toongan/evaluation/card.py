@@ -1,0 +1,196 @@
+"""What a card says and how it looks: findings in words, a table, a picture."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .. import metrics
+
+EXTRACTOR = "MobileNetV2"
+FEW = 500
+COPIES = 0.05
+POOR_VARIETY = 0.1
+CHARTS = 3
+# What a card shows, and how: key, title, factor, decimals, unit.
+FIGURES = (
+    ("frechet_distance", f"Fréchet distance, {EXTRACTOR}", 1, 1, ""),
+    ("kernel_distance", f"kernel distance × 1,000, {EXTRACTOR}", 1, 1, ""),
+    ("precision", "precision: samples that look real", 100, 1, " %"),
+    ("recall", "recall: real pictures within reach", 100, 1, " %"),
+    ("density", "density", 1, 3, ""),
+    ("coverage", "coverage", 100, 1, " %"),
+    ("two_sample", "told from real by a classifier", 100, 1, " %"),
+)
+
+
+def findings(card: dict) -> list[str]:
+    """What a reader of the figures should know, a sentence each."""
+    said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
+    if not against["never_trained_on"] and against["as_in_training"]:
+        said.append(
+            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
+            "copying; train it again with this version to keep them apart."
+        )
+    elif not against["never_trained_on"]:
+        said.append(
+            "Nothing proves that the run was never trained on some of these pictures: if it was, the figures flatter it."
+        )
+    if not against["as_in_training"]:
+        said.append(
+            "The pictures compared with are not all those of the training, in the same order: another data set, one to "
+            "which pictures were added, renamed or moved since, or drawings by other versions."
+        )
+    if count < FEW:
+        said.append(f"{count} pictures are few: distances are larger at a small count; compare only with the same.")
+    if card["variety"] < POOR_VARIETY:
+        said.append(
+            f"G repeats itself: its pictures are only {100 * card['variety']:.0f} % as varied as real ones. "
+            "Train with --recipe modern, a larger --batch-size, or more pictures."
+        )
+    if card["figures"]["precision"]["generated"] == card["figures"]["recall"]["generated"] == 0:
+        said.append(
+            "No generated picture is within reach of a real one yet, so precision and recall are 0; "
+            "the distances tell progress."
+        )
+    if memory["copies"] > COPIES + count**-0.5:  # chance alone lifts it where there are few
+        said.append(
+            f"G copies: {100 * memory['copies']:.0f} % of its pictures are nearer to a training picture than 99 % of real ones "
+            "are. Train on more pictures, or for a shorter time."
+        )
+    for name, one in (card["attributes"] or {}).items():
+        if one.get("forgotten"):
+            some = ", ".join(value or "none" for value in one["forgotten"][:5])
+            more = ", …" if len(one["forgotten"]) > 5 else ""
+            said.append(f"{name}: {len(one['forgotten'])} of {one['values']} values forgotten: {some}{more}.")
+    unread = [name for name, one in (card["attributes"] or {}).items() if not one["legible"]]
+    if unread:
+        said.append(f"Left out, since the classifier cannot read them on real pictures: {', '.join(unread)}.")
+    if card["attributes"] is None:
+        said.append("The pictures have no labels to learn, so there is nothing on attributes.")
+    return said
+
+
+def rounded(value):
+    """All real numbers in a card to six significant digits: what is beyond them may differ from machine to machine."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def written(figures: dict, name: str, which: str, factor: float, decimals: int, unit: str) -> str:
+    """One figure in words, with its 95 % interval if it has one."""
+    value = figures[name][which]
+    if name == "two_sample":
+        low, high = (f"{factor * value[end]:.{decimals}f}" for end in ("low", "high"))
+        return f"{factor * value['accuracy']:.{decimals}f}{unit} ({low} to {high})"
+    error = f" ± {figures['kernel_error'][which]:.{decimals}f}" if name == "kernel_distance" else ""
+    return f"{factor * value:.{decimals}f}{error}{unit}"
+
+
+def lines_of(card: dict) -> list[tuple[str, str, str]]:
+    """The figures of a card in words: title, generated, floor."""
+    lines = []
+    for name, title, *form in FIGURES:
+        lines.append((title, *(written(card["figures"], name, which, *form) for which in ("generated", "floor"))))
+    if card["inception"]:
+        for name, title in (("fid", f"FID-{card['count']}, Inception"), ("kid", "KID × 1,000, Inception")):
+            factor = 1 if name == "fid" else 1000
+            both = (f"{factor * card['inception'][which][name]:.1f}" for which in ("generated", "floor"))
+            lines.append((title, *both))
+    memory = card["memorisation"]
+    mine, real = f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"
+    lines.append(("distance to the nearest training picture", mine, real))
+    return lines
+
+
+def heading(card: dict) -> str:
+    against = card["compared_with"]
+    real = f"{card['count']:,} held out from {against['pictures']:,} of {against['dataset']}"
+    return f"{card['run']}: {card['count']:,} generated pictures against {real}, seed {card['seed']}"
+
+
+def conditions(card: dict) -> str:
+    """What the figures depend on, beside the count and the seed."""
+    proved = card["compared_with"]["never_trained_on"]
+    seen = "never trained on" if proved else "not proved that the run was not trained on some"
+    how = f"{card['extractor']['name']}, {card['extractor']['input']}, {card['extractor']['resizer'].split(',')[0]}"
+    return f"held-out pictures: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
+
+
+def table(card: dict) -> str:
+    """A card as text."""
+    rows = [("", "generated", "floor: real against real"), *lines_of(card)]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    text = [heading(card), *(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows)]
+    for name, one in (card["attributes"] or {}).items():
+        if one["legible"]:
+            drawn = (
+                f"{one['values'] - len(one['forgotten'])} of {one['values']} values drawn, " if one["values"] else ""
+            )
+            text.append(
+                f"  {name:<20} {drawn}mix {100 * one['distance']:.0f} % apart (floor {100 * one['floor']:.0f} %); "
+                f"read right {100 * one['accuracy']:.0f} % of the time on real pictures"
+            )
+    return "\n".join([*text, *(f"- {sentence}" for sentence in card["findings"])])
+
+
+def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> plt.Figure:
+    """A card as a picture: figures beside their floors, the attributes that differ most, nearest neighbours."""
+    legible = {name: one for name, one in (card["attributes"] or {}).items() if one["legible"]}
+    worst = sorted(legible, key=lambda name: -legible[name]["distance"])[:CHARTS]
+    fig = plt.figure(figsize=(13, 12 if worst else 8), layout="constrained")
+    heights = [3.2, 4.2, 2.6] if worst else [3.2, 2.6]
+    parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    fig.suptitle(f"{heading(card)}\n{conditions(card)}", fontsize=11)
+    figures, test = parts[0].subplots(1, 2, width_ratios=[2.2, 1])
+    figures.axis("off")
+    figures.set_title("Figures", loc="left")
+    names = ("", "generated", "floor: real against real")
+    cells = figures.table(
+        lines_of(card), colLabels=names, colWidths=(0.5, 0.25, 0.25), cellLoc="left", bbox=(0, 0, 1, 1)
+    )
+    cells.auto_set_font_size(False)
+    cells.set_fontsize(10)
+    plot_two_sample(test, card["figures"]["two_sample"])
+    if worst:
+        for ax, name in zip(parts[1].subplots(1, CHARTS), [*worst, None, None]):
+            if name is None:
+                ax.axis("off")
+            else:
+                metrics.plot_mix(ax, name, legible[name])
+                ax.tick_params(labelsize=8)
+    axes = parts[-1].subplots(2, len(pairs), squeeze=False)
+    ratio = card["memorisation"]["ratio"]
+    parts[-1].suptitle(
+        "The generated pictures nearest to a training picture (above), and that training picture (below), with their distance "
+        f"in grey levels; median {ratio:.2f} times that of held-out pictures",
+        fontsize=10,
+    )
+    for column, (mine, theirs, apart) in enumerate(pairs):
+        for row, picture in enumerate((mine, theirs)):
+            axes[row, column].imshow(picture)
+            axes[row, column].axis("off")
+        axes[0, column].set_title(f"{apart:.1f}", fontsize=9)
+    return fig
+
+
+def plot_two_sample(ax: plt.Axes, test: dict) -> None:
+    """How often a classifier tells generated and real pictures from held-out ones, with its 95 % interval."""
+    names = ("generated", "floor")
+    shares = np.array([[100 * test[name][key] for key in ("accuracy", "low", "high")] for name in names])
+    errors = np.clip([shares[:, 0] - shares[:, 1], shares[:, 2] - shares[:, 0]], 0, None)
+    ax.bar(
+        ("generated", "other real\n(floor)"),
+        shares[:, 0],
+        yerr=errors,
+        capsize=6,
+        color=("0.8", "0.35"),
+        edgecolor="0.2",
+    )
+    ax.axhline(50, color="black", linestyle=":", linewidth=1)
+    ax.set(
+        ylim=(0, 105),
+        ylabel="right answers (%)",
+        title="Told from held-out pictures\n(50 %, dotted: indistinguishable)",
+    )

@@ -1,0 +1,262 @@
+"""Measure a run: every figure of chapter 05, each beside its floor, in `metrics.json` and `metrics.png`."""
+
+import json
+import pickle
+import re
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torch_fidelity import calculate_metrics
+
+from .. import features, metrics
+from ..config import DataConfig, EvaluateConfig
+from ..datasets import PackedDataset, Split, evenly, prepare, split
+from ..datasets.holdout import LEAST
+from ..devices import hardware
+from ..errors import ToonGANError, out_of_memory
+from ..paths import atomic_write, checkpoint_folder, display, writable_folder
+from ..runs import Run, draw, find_run, load_generator, seeded
+from .card import EXTRACTOR, conditions, findings, plot_card, rounded, table
+
+PAIRS = 10
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+
+
+def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
+    """Measure the generator of a run; writes `metrics.json` and `metrics.png` beside its `G.pth` and gives the card.
+
+    Nothing is downloaded, unless `config.inception` asks for it. The same bytes every time on one machine, but for the
+    minutes and the date.
+
+    Raises:
+        ToonGANError: there is no such run, its data cannot be had, or memory is short; says what to do.
+    """
+    try:
+        return measured(config, progress)
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, config)) is not None:
+            raise problem from error
+        raise
+
+
+def measured(config: EvaluateConfig, progress: bool) -> dict:
+    start = time.perf_counter()
+    evaluation = Evaluation(config, progress)
+    card = evaluation.card()
+    card["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    card["date"] = time.strftime("%Y-%m-%d")
+    folder = card_folder(evaluation.run)
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    text = re.sub(r"\[\s+([\d.e-]+),\s+([\d.e-]+)\s+\]", r"[\1, \2]", text)  # a pair of shares on one line
+    with atomic_write(folder / "metrics.json") as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    fig = plot_card(card, evaluation.pairs)
+    with atomic_write(folder / "metrics.png") as part:
+        fig.savefig(part, dpi=100, metadata={"Software": None})
+    plt.close(fig)
+    if progress:
+        print(table(card))
+        print(f"{conditions(card)}\nFiles:")
+        for name in ("metrics.json", "metrics.png"):
+            print(f"  {display(folder / name)}")
+    return card
+
+
+def card_folder(run: Run) -> Path:
+    """Where the card goes: beside the run's `G.pth`, or under TOONGAN_HOME where that may not be written to."""
+    try:
+        return writable_folder(run.checkpoints)
+    except ToonGANError:
+        return writable_folder(checkpoint_folder(run.name))
+
+
+class Evaluation:
+    """What one card is made of: the run, its generated pictures, and two sets of real ones.
+
+    Attributes:
+        generated, held_out, floor: uint8 `(count, H, W, 3)`; the floor is real pictures from those to train on.
+        training: all rows of the data set to train on.
+        pairs: generated pictures and the training pictures nearest to them, nearest first; filled by `card`.
+    """
+
+    def __init__(self, config: EvaluateConfig, progress: bool):
+        self.config, self.progress = config, progress
+        self.run = find_run(config.run)
+        self.info = self.run.info()
+        generator = load_generator(self.run.generator_path)
+        self.device = hardware.choose_device(config.device)
+        if self.device.type == "mps":  # it lacks some of the operations, and exactness
+            self.device = torch.device("cpu")
+        self.data = self.open_data(generator.image_size)
+        parts, self.proved = self.split()
+        rows, self.training = parts.held_out, parts.training
+        self.held_out_count = len(rows)
+        count = min(config.count, len(rows), len(self.training))
+        self.rows, self.floor_rows = evenly(rows, count), evenly(self.training, count)
+        self.held_out, self.floor = (np.array(self.data.images[each]) for each in (self.rows, self.floor_rows))
+        latent = torch.randn(count, generator.latent_dim, generator=seeded(config.seed, "evaluate"))
+        self.generated = draw(generator.to(self.device), latent)
+        self.pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+
+    def open_data(self, image_size: int) -> PackedDataset:
+        """The data set to compare with: the run's own, or the one asked for."""
+        settings = self.info.get("settings", {})
+        dataset, count = settings.get("dataset", "avatars"), settings.get("count")
+        if self.config.dataset not in (None, dataset):
+            dataset, count = self.config.dataset, None
+        return prepare(DataConfig(dataset, count, image_size), progress=self.progress)
+
+    def split(self) -> tuple[Split, bool]:
+        """The pictures to compare with, and whether it is proved that the run was not trained on any of them.
+
+        Every picture whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
+        """
+        own, hashes = self.info.get("data", {}), self.data.hashes
+        record, same = own.get("held_out"), self.data.fingerprint == own.get("fingerprint")
+        if isinstance(record, dict) and record["sha256_of"] == self.data.identity:
+            parts = split(hashes, record)
+            if min(len(parts.held_out), len(parts.training)) >= LEAST:
+                return parts, True
+        if record is True and same:  # chosen by position, which holds for the very pictures of then
+            return split(hashes, True), True
+        return split(hashes), False
+
+    def bar(self, text: str) -> str | None:
+        return text if self.progress else None
+
+    def card(self) -> dict:
+        config, device = self.config, self.device
+        inception = self.inception() if config.inception else None
+        fake = features.features_of(self.generated, device, progress=self.bar("Features of generated pictures"))
+        real = features.data_features(self.data, self.rows, device, self.bar("Features of held-out pictures"))
+        other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training pictures"))
+        found = metrics.distances(fake, real, config.seed)
+        floor = metrics.distances(other, real, config.seed)
+        found["two_sample"] = metrics.two_sample_test(real, fake, config.seed)
+        floor["two_sample"] = metrics.two_sample_test(real, other, config.seed)
+        card = {
+            "run": self.run.name,
+            "count": len(self.generated),
+            "seed": config.seed,
+            "compared_with": self.provenance(),
+            "extractor": {
+                "name": f"{EXTRACTOR}, ImageNet",
+                "sha256": features.WEIGHTS_SHA256,
+                "input": f"{features.SIDE} px",
+                "resizer": features.RESIZER,
+                "features": features.LENGTH,
+            },
+            "figures": {name: {"generated": found[name], "floor": floor[name]} for name in found},
+            "variety": spread_of(fake) / max(spread_of(real), 1e-9),
+            "inception": inception,
+            "memorisation": self.memorisation(),
+            "attributes": self.attributes(),
+        }
+        card["findings"] = findings(card)
+        card["versions"] = {name: version(name) for name in ("torch", "torchvision", "torch-fidelity", "numpy")}
+        card["device"] = hardware.describe(device)
+        return rounded(card)
+
+    def provenance(self) -> dict:
+        """What the generated pictures are compared with, and whether the run has ever seen it."""
+        own = self.info.get("data", {})
+        meta = self.data.meta
+        return {
+            "dataset": meta["dataset"],
+            "pictures": len(self.data),
+            "held_out": self.held_out_count,
+            "fingerprint": self.data.fingerprint,
+            "as_in_training": self.data.fingerprint == own.get("fingerprint"),
+            "never_trained_on": self.proved,
+        }
+
+    def memorisation(self) -> dict:
+        """Whether G copies, and the pairs to show for it."""
+        training = Part(self.data.images, self.training)
+        found = metrics.memorisation(self.generated, self.held_out, training)
+        row, apart = metrics.nearest(self.generated, training)
+        for number in np.argsort(apart, kind="stable")[:PAIRS]:
+            self.pairs.append((self.generated[number], training[row[number]], float(apart[number])))
+        return {"training_pictures": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
+
+    def attributes(self) -> dict | None:
+        """What the attributes of the data become in G; None where the data has none."""
+        labels = self.data.labels
+        learned = [labels[row] for row in self.training]
+        if not metrics.learnable(learned):
+            return None
+        training, text = Part(self.data.images, self.training), self.bar("Learning to read attributes")
+        reader = metrics.AttributeReader(training, learned, self.config.seed, self.device, progress=text)
+        return metrics.attribute_coverage(
+            reader, self.generated, self.held_out, [labels[row] for row in self.rows], self.floor
+        )
+
+    def inception(self) -> dict:
+        """FID and KID proper, beside their floor.
+
+        Raises:
+            ToonGANError: the Inception weights cannot be fetched.
+        """
+        found = {}
+        real, subset = Pictures(self.held_out), min(len(self.held_out) // 2, 1000)
+        if self.progress:
+            print(f"Inception features of {3 * len(self.held_out):,} pictures: slow without a GPU.", flush=True)
+        for name, pictures in (("generated", self.generated), ("floor", self.floor)):
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    one = calculate_metrics(
+                        input1=Pictures(pictures), input2=real, fid=True, kid=True, kid_subset_size=subset,
+                        rng_seed=self.config.seed % 2**32, cuda=self.device.type == "cuda", cache=False,
+                        save_cpu_ram=True, verbose=False,
+                    )  # fmt: skip
+            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                folder = Path(torch.hub.get_dir()) / "checkpoints"
+                raise ToonGANError(
+                    f"needs Inception weights, which could not be fetched ({str(error).splitlines()[0]}); "
+                    f"leave it out, or put {INCEPTION} in {folder} by hand.",
+                    "inception",
+                ) from error
+            found[name] = {
+                "fid": one["frechet_inception_distance"],
+                "kid": one["kernel_inception_distance_mean"],
+                "kid_std": one["kernel_inception_distance_std"],
+            }
+        return found
+
+
+class Part:
+    """Some rows of an array, read from disk only when they are asked for."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray):
+        self.images, self.rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, wanted) -> np.ndarray:
+        return self.images[self.rows[wanted]]
+
+
+class Pictures(Dataset):
+    """uint8 `(N, H, W, 3)` as torch-fidelity reads it: `(3, H, W)` an item."""
+
+    def __init__(self, pictures: np.ndarray):
+        self.pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.pictures[row]
+
+
+def spread_of(rows: np.ndarray) -> float:
+    """How far features `(N, L)` are from their mean, squared."""
+    return float(rows.var(0, dtype=np.float64).sum())

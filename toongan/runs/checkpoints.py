@@ -1,0 +1,117 @@
+"""Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
+
+`last.pt` is the newest, `previous.pt` the one before, `best.pt` the one whose samples were nearest to the pictures held
+back. A file carries the SHA-256 of its own bytes as its zip comment, so that a damaged one is known before it is opened.
+Inside are only tensors, numbers, strings, lists and dictionaries: it is read without running code.
+"""
+
+import hashlib
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..errors import ToonGANError
+from ..paths import atomic_write, display
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+FORMAT = 2
+DIGEST_LENGTH = 64
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be used, and why."""
+
+
+def encode(state: dict) -> bytes:
+    """A checkpoint as bytes, sealed with their own SHA-256."""
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT}, buffer)
+    data = buffer.getvalue()
+    # The last two bytes of a zip archive are the length of its comment.
+    return data[:-2] + DIGEST_LENGTH.to_bytes(2, "little") + hashlib.sha256(data).hexdigest().encode()
+
+
+def decode(data: bytes) -> dict:
+    """The checkpoint in `data`.
+
+    Raises:
+        Damaged: it is cut short, changed, or of another format.
+        ToonGANError: it holds code.
+    """
+    body, digest = data[:-DIGEST_LENGTH], data[-DIGEST_LENGTH:]
+    body = body[:-2] + b"\0\0"
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise Damaged("its content does not fit its checksum")
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ToonGANError(
+            "A checkpoint holds more than tensors and numbers and was not opened, since that may be code; "
+            "delete it, or use --restart."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise Damaged(str(error)) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise Damaged("it was written by another version")
+    return state
+
+
+def save(folder: Path, state: dict) -> bytes:
+    """Write `state` as the newest checkpoint; the one that was newest stays as `previous.pt`. Gives the bytes.
+
+    Raises:
+        ToonGANError: the disk is full; names the space needed. The earlier checkpoints are unharmed.
+    """
+    data = encode(state)
+    with atomic_write(folder / LAST, len(data), keep=folder / PREVIOUS) as part:
+        part.write_bytes(data)
+    return data
+
+
+def save_best(folder: Path, state: dict) -> bytes:
+    """Keep `state` as the best so far. Gives the bytes."""
+    data = encode(state)
+    with atomic_write(folder / BEST, len(data)) as part:
+        part.write_bytes(data)
+    return data
+
+
+def read(path: Path) -> dict | None:
+    """One checkpoint; None if it is not there, or not usable."""
+    try:
+        return decode(path.read_bytes())
+    except (OSError, Damaged, ToonGANError):
+        return None
+
+
+def load(folder: Path, say: Callable[[str], None]) -> dict | None:
+    """The newest usable checkpoint of a run; None if it has none.
+
+    Args:
+        say: told when the newest is damaged and the one before is used.
+
+    Raises:
+        ToonGANError: there are checkpoints, but none is usable, or one holds code.
+    """
+    problems = []
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        try:
+            state = decode(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except ToonGANError as error:
+            raise ToonGANError(f"{display(path)}: {error.message}") from error
+        except (Damaged, OSError) as error:
+            problems.append(f"{display(path)} is damaged ({error})")
+            continue
+        for problem in problems:
+            say(f"{problem}; going on from {name}.")
+        return state
+    if problems:
+        raise ToonGANError(f"{'; '.join(problems)}. No usable checkpoint is left: --restart begins anew.")
+    return None

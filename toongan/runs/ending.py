@@ -1,0 +1,74 @@
+"""How a run ends: its curves and its film are drawn, its files named. A finished one ends so each time it is asked for."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from ..config import TrainConfig
+from ..paths import display
+from ..results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
+from ..system.terminal import teller
+from . import checkpoints, mirror
+from .files import Run
+from .plan import grids_of
+from .rebuild import lacks, rebuild, redraw_grids
+
+
+def end(run: Run, show: bool) -> None:
+    """Draw the curves and the film of a run from its files."""
+    plot_losses(run, show=show)
+    plot_scores(run, show=show)
+    plot_quality(run, show=show)
+    if run.grids:
+        make_gif(run)
+    if show and run.grids:
+        show_grid(run.grids[-1], "at the end")
+
+
+def report(run: Run) -> None:
+    """Say how a run ended, and name its files."""
+    info, grids = run.info(), run.grids
+    done, steps = info["done"], info["steps"]
+    if done < steps:
+        print(f"Stopped after {done:,} of {steps:,} steps. Everything is saved: the same command goes on from there.")
+    rate = done * info["settings"]["batch_size"] / max(info["seconds"], 1e-9)
+    print(f"{info['kimg']:g} thousand images in {info['seconds'] / 60:.1f} minutes, {rate:,.0f} a second")
+    print("Files:")
+    for path in run.files():
+        if path not in grids:
+            print(f"  {display(path)}")
+    if grids:
+        print(f"  {display(grids[0])} ... {grids[-1].name}: {len(grids)} sample grids")
+
+
+def end_again(config: TrainConfig, run: Run, saved: dict, progress: bool, show: bool) -> None:
+    """Give a finished run as if it had just ended, and write again what is missing or damaged."""
+    say = teller(progress)
+    if "trainer" in saved:  # else only its other files are left, and whole
+        if missing := lacks(run, saved):
+            say(f"Missing or damaged: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}.")
+            if all(name.startswith("samples-") for name in missing):
+                redraw_grids(run, saved, say)
+            else:
+                rebuild(run, saved, say)
+        if config.mirror is not None:
+            catch_up(mirror.folder_of(config), run, saved, say)
+    end(run, show)
+    if progress:
+        report(run)
+
+
+def catch_up(folder: Path, run: Run, saved: dict, say: Callable[[str], None]) -> None:
+    """Give a mirror the end of a run, where it failed before or is a new one."""
+    held = mirror.copies(folder)
+    if held and held[0].name == f"checkpoint-{saved['done']:09d}.pt":
+        return
+    copier = mirror.Mirror(folder, say)
+    with closing(copier):
+        for number, step in enumerate(grids_of(saved)):
+            if run.grid_path(number).is_file():
+                copier.put_grid(number, step, run.grid_path(number).read_bytes())
+        if (run.checkpoints / checkpoints.BEST).is_file():
+            copier.put_best(saved["best"]["step"], (run.checkpoints / checkpoints.BEST).read_bytes())
+        copier.put(saved["done"], (run.checkpoints / checkpoints.LAST).read_bytes())
+        copier.finish()

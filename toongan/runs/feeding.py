@@ -1,0 +1,139 @@
+"""The pictures of a run: opened, and fed to the device from its own memory where they fit, else fetched ahead of time."""
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..config import DataConfig, TrainConfig
+from ..data import shuffled, to_tensor
+from ..datasets import PackedDataset, Split, prepare, split
+from ..devices import Machine, World
+from ..errors import ToonGANError
+
+AHEAD = 3
+UPLOAD_BYTES = 256 << 20
+
+
+def open_data(config: TrainConfig, world: World, saved: dict | None, progress: bool) -> tuple[PackedDataset, Split]:
+    """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them.
+
+    Raises:
+        ToonGANError: they are not; says what to do.
+    """
+    data = prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+    if data.fingerprint != world.agreed(lambda: data.fingerprint):
+        raise ToonGANError(
+            f"The pictures of {data.meta['dataset']} on this machine are not those on the first one; "
+            "copy its data folder here."
+        )
+    if saved is not None and saved["fingerprint"] != data.fingerprint:
+        raise ToonGANError(
+            f"The pictures of {data.meta['dataset']} are not those that {config.run} was begun with "
+            f"(fingerprint {saved['fingerprint'][:12]}, now {data.fingerprint[:12]}). "
+            "Bring the earlier ones back, or begin anew with --restart."
+        )
+    parts = split(data.hashes, None if saved is None else saved.get("held_out", True))
+    left = len(parts.training)
+    if config.batch_size > left:
+        raise ToonGANError(
+            f"is {config.batch_size}, more than the {left} pictures to train on ({len(data) - left} "
+            "are held back to judge by); try 32.",
+            "batch_size",
+        )
+    return data, parts
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes free on a GPU; None where there is no telling."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return None
+
+
+def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Pictures `(N, H, W, 3)` where training reads them best.
+
+    A set of up to half the GPU's free memory is copied there. Any other stays the memory map it is, of which
+    the system keeps in memory what it can.
+    """
+    here = torch.from_numpy(images)
+    free = free_memory(device)
+    if free is None or images.nbytes > free // 2:
+        return here
+    there = torch.empty_like(here, device=device)
+    rows = max(1, UPLOAD_BYTES // max(1, images[:1].nbytes))
+    for start in range(0, len(images), rows):  # in parts: never all of it in host memory
+        there[start : start + rows] = here[start : start + rows]
+    return there
+
+
+def feed(
+    images: torch.Tensor,
+    batch_size: int,
+    generator: torch.Generator,
+    machine: Machine,
+    skip: int = 0,
+    rows: torch.Tensor | None = None,
+) -> Iterator[torch.Tensor]:
+    """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
+
+    Fetched ahead in a thread where the pictures are not on the device. Each rank gets its share of them.
+
+    Args:
+        rows: take pictures from these only; from all if None.
+    """
+    count, device, world = len(images if rows is None else rows), machine.device, machine.world
+    order = map(world.share, itertools.islice(shuffled(count, batch_size, generator), skip, None))
+    if rows is not None:
+        order = (rows[chosen] for chosen in order)
+    if images.device.type == device.type:
+        return (to_tensor(images[chosen.to(images.device)]) for chosen in order)
+    return fetched_ahead(images, batch_size // world.size, order, device)
+
+
+def fetched_ahead(
+    images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], device: torch.device
+) -> Iterator[torch.Tensor]:
+    """As `batches`, the next few gathered in pinned memory and copied while the device computes."""
+    on_cuda = device.type == "cuda"
+    shape = (batch_size, *images.shape[1:])
+    # A slot is refilled only after the copy from it is done.
+    slots = [(torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda), None) for _ in range(AHEAD)]
+    empty, ready, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+    for slot in slots:
+        empty.put(slot)
+
+    def gather() -> None:
+        try:
+            for chosen in order:
+                slot, copied = empty.get()
+                if stop.is_set():
+                    return
+                if copied is not None:
+                    copied.synchronize()
+                torch.index_select(images, 0, chosen, out=slot)
+                ready.put(slot)
+        except Exception as error:  # raised again where it is seen
+            ready.put(error)
+
+    thread = threading.Thread(target=gather, name="toongan-batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            slot = ready.get()
+            if isinstance(slot, Exception):
+                raise slot
+            pixels = slot.to(device, non_blocking=True) if on_cuda else slot.to(device, copy=True)
+            copied = torch.cuda.current_stream(device).record_event() if on_cuda else None
+            empty.put((slot, copied))
+            yield to_tensor(pixels)
+    finally:
+        stop.set()
+        empty.put((None, None))
+        thread.join()

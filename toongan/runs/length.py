@@ -1,0 +1,98 @@
+"""How long a run is: a number of images, or minutes turned into one by measuring the speed."""
+
+import time
+from collections.abc import Callable
+
+from ..config import TrainConfig
+from ..devices import Machine
+from ..paths import display
+from ..training import RECIPES, rate_factor
+from .files import Run
+from .plan import MIN_STEPS, Plan, extended, steps_of
+from .rebuild import lacks, rebuild
+from .trainer import Trainer, measure_speed
+
+DEFAULT_MINUTES = 5.0
+BUSY = 0.85
+
+
+def planned(
+    config: TrainConfig,
+    machine: Machine,
+    new_trainer: Callable[[], Trainer],
+    say: Callable[[str], None],
+    progress: bool,
+) -> Plan:
+    """The plan of a new run; says how long that is."""
+    wall, used = time.perf_counter(), time.thread_time()
+    if config.kimg is not None:
+        steps, length = steps_of(config.kimg, config.batch_size), {"from": "kimg"}
+    else:
+        minutes = config.minutes or DEFAULT_MINUTES
+        steps, length = timed_steps(new_trainer(), minutes, minutes, 0, progress)
+    # Of the one thread that is never without work: how busy the others are depends on their number.
+    share = (time.thread_time() - used) / (time.perf_counter() - wall)
+    say_plan(config, machine, steps, length, share, say)
+    return Plan.new(steps, length)
+
+
+def timed_steps(trainer: Trainer, minutes: float, whole: float, done: int, progress: bool) -> tuple[int, dict]:
+    """How many steps the run takes in all, if it trains `minutes` more after `done` steps, `whole` minutes in all."""
+    rate = measure_speed(trainer, progress=progress)
+    steps = done + max(MIN_STEPS, round(minutes * 60 * rate / trainer.config.batch_size))
+    length = {"from": "minutes", "minutes": whole, "images_per_second": round(rate, 1)}
+    return trainer.world.agreed(lambda: (steps, length))
+
+
+def say_plan(
+    config: TrainConfig, machine: Machine, steps: int, length: dict, share: float, say: Callable[[str], None]
+) -> None:
+    """How long the run will be; on the CPU also what makes it slow: no GPU, or running only a `share` of the time."""
+    speed, on_cpu = length.get("images_per_second"), machine.device.type == "cpu"
+    say(
+        f"{steps:,} steps of {config.batch_size} images"
+        + (f" at {speed:,.0f} images a second" if speed else "")
+        + f"; to repeat exactly: --kimg {steps * config.batch_size / 1000!r}"
+    )
+    if on_cpu and config.device == "auto":
+        lasts = f"it takes about {length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
+        say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
+    if on_cpu and speed and share < BUSY:
+        say(
+            f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or begin "
+            "anew with OMP_NUM_THREADS=1 set: one thread need not wait for others."
+        )
+
+
+def longer(
+    config: TrainConfig,
+    run: Run,
+    saved: dict,
+    new_trainer: Callable[[], Trainer],
+    leads: bool,
+    say: Callable[[str], None],
+    progress: bool,
+) -> dict:
+    """A finished run's checkpoint, planned for more steps; the run as it was is copied first."""
+    done, batch = saved["done"], config.batch_size
+    if config.kimg is not None:
+        steps, length = steps_of(config.kimg, batch), {"from": "kimg"}
+    else:
+        more = config.minutes - saved["seconds"] / 60
+        steps, length = timed_steps(new_trainer(), more, config.minutes, done, progress)
+    if leads:
+        if lacks(run, saved):
+            rebuild(run, saved, say)
+        previous = run.keep_copy()
+        recipe = RECIPES[config.recipe]
+        first, last = (rate_factor(step, steps, recipe.final_rate, recipe.warmup) for step in (done, steps))
+        say(
+            f"Going on from {done * batch / 1000:g} to {steps * batch / 1000:g} thousand images. "
+            + (
+                f"The learning rate goes on at {first:.0%} of its peak and falls to {last:.0%} by the end. "
+                if first != last
+                else "The learning rate stays as it is. "
+            )
+            + f"The run as it was is kept as {display(previous)}; to repeat exactly: --extend --kimg {steps * batch / 1000!r}"
+        )
+    return extended(saved, steps, length)

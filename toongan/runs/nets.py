@@ -1,0 +1,284 @@
+"""`G.pth` and `D.pth`: plain state dicts, written atomically and read with care."""
+
+import copy
+import hashlib
+import io
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..config import IMAGE_SIZES, RANGES
+from ..errors import ToonGANError
+from ..models import Discriminator, Generator
+from ..paths import atomic_write
+
+AGAIN = "train the run again, or take another copy."
+PLAIN = "save it with torch.save(net.state_dict(), path)."
+# What other programs put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
+PREFIX = re.compile(r"(?:(?:module|_orig_mod|main)\.)*(?=\d+\.)")
+# Beginnings of files that end in .pth and are something else, and what to do about it.
+OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS in place of the net; fetch the net with: git lfs pull",
+    b"\x1f\x8b": "packed with gzip; unpack it first",
+    b"\x89PNG": "a picture; give the G.pth or D.pth of a run",
+    b"\x89HDF": "an HDF5 file, as Keras writes it; a net of PyTorch is wanted",
+}
+
+
+def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a net as contiguous CPU tensors, spectral norm folded into the weights.
+
+    Loads into a net without spectral norm that then computes the same.
+    """
+    net = copy.deepcopy(net).cpu().eval()
+    state = {}
+    with torch.no_grad():
+        for key, value in net.state_dict().items():
+            module, _, rest = key.partition(".parametrizations.")
+            name, _, part = rest.partition(".")
+            if not rest:
+                state[key] = value
+            elif part == "original":
+                state[f"{module}.{name}"] = getattr(net.get_submodule(module), name)
+    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def save_state(path: Path, net: nn.Module) -> str:
+    """Write a net as a plain state dict; gives its SHA-256. Same weights, same bytes."""
+    buffer = io.BytesIO()
+    torch.save(plain_state(net), buffer)
+    with atomic_write(path) as part:
+        part.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def load_generator(path: Path | str) -> Generator:
+    """The generator in a `G.pth`, ready to draw: sizes inferred from its tensors, in `eval` mode, on the CPU.
+
+    Raises:
+        ToonGANError: the file is missing, damaged, holds code, or is not a generator of this series.
+    """
+    state = load_state(path)
+    shapes = conv_shapes(state)
+    if len(shapes) >= 2 and shapes[0][1] == 3 and shapes[-1][0] == 1:
+        raise ToonGANError(f"{path} is a discriminator; load_generator wants a G.pth.")
+    # Transposed convolutions keep (in, out, height, width); one block a doubling from 4 px.
+    size = image_size(shapes, path, "generator")
+    if shapes[-1][1] != 3:
+        raise misfit(path, "generator", f"its last layer makes {shapes[-1][1]} channels, not the 3 of a picture")
+    latent_dim, base_channels = shapes[0][0], shapes[-1][0]
+    check_widths(path, "generator", latent_dim=latent_dim, base_channels=base_channels)
+    return fill(Generator(size, latent_dim, base_channels), state, path, "generator")
+
+
+def load_discriminator(path: Path | str) -> Discriminator:
+    """The discriminator in a `D.pth`: sizes inferred from its tensors, in `eval` mode, on the CPU.
+
+    Raises:
+        ToonGANError: the file is missing, damaged, holds code, or is not a discriminator of this series.
+    """
+    state = load_state(path)
+    shapes = conv_shapes(state)
+    if len(shapes) >= 2 and shapes[-1][1] == 3:
+        raise ToonGANError(f"{path} is a generator; load_discriminator wants a D.pth.")
+    size = image_size(shapes, path, "discriminator")
+    if shapes[0][1] != 3:
+        raise misfit(path, "discriminator", f"its first layer takes {shapes[0][1]} channels, not the 3 of a picture")
+    check_widths(path, "discriminator", base_channels=shapes[0][0])
+    norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
+    return fill(Discriminator(size, shapes[0][0], norm=norm), state, path, "discriminator")
+
+
+def load_state(path: Path | str) -> dict[str, torch.Tensor]:
+    """Read a state dict, running no code that a file may hold.
+
+    Layers are named as in this series, `main.0.weight`, whatever prefix the file has, and are in their order.
+
+    Raises:
+        ToonGANError: there is no such file, or it is not a state dict.
+    """
+    state = read_state(path, read_bytes(path))
+    names = {key: "main." + PREFIX.sub("", key, count=1) if PREFIX.match(key) else key for key in state}
+    if len(set(names.values())) < len(names):
+        raise ToonGANError(f"{path} holds some layers twice, under two prefixes; {PLAIN}")
+    if any(".parametrizations." in key for key in state):
+        raise ToonGANError(
+            f"{path} holds weights in parts (parametrizations); save it with toongan.nets.save_state(path, net)."
+        )
+
+    def place(key: str) -> tuple:
+        number = re.match(r"main\.(\d+)\.", names[key])
+        return (0, int(number[1])) if number else (1, 0)
+
+    return {names[key]: state[key] for key in sorted(state, key=place)}
+
+
+def read_bytes(path: Path | str) -> bytes:
+    path = Path(path)
+    if path.is_dir():
+        inside = path / "G.pth"
+        hint = f"take {inside}" if inside.is_file() else "give the G.pth or D.pth in it"
+        raise ToonGANError(f"{path} is a folder; {hint}.")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ToonGANError(f"There is no file {path}; train a run first, or check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ToonGANError(f"{path} cannot be read ({reason}); check the path and its permissions.") from error
+    if not data:
+        raise ToonGANError(f"{path} is empty; {AGAIN}")
+    return data
+
+
+def read_state(path: Path | str, data: bytes) -> Mapping[str, torch.Tensor]:
+    check_kind(path, data)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a version of pickle that is none
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not re.search(r"GLOBAL|Unsupported (?:class|operand)", str(error)):
+            raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
+        raise ToonGANError(
+            f"{path} is not a plain state dict and was not opened, since it may hold code; {PLAIN}"
+        ) from error
+    except Exception as error:  # a damaged file may bring torch to raise anything
+        raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
+    if isinstance(state, Mapping) and {"trainer", "settings"} <= set(state):
+        raise ToonGANError(
+            f"{path} is a checkpoint, for a run to go on from; the nets are in the G.pth and D.pth beside it."
+        )
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        held = "" if not isinstance(state, Mapping) else " but holds " + listed([str(key)[:40] for key in state])
+        raise ToonGANError(f"{path} is not a plain state dict{held}; {PLAIN}")
+    return state
+
+
+def check_kind(path: Path | str, data: bytes) -> None:
+    """Refuse what is no file of `torch.save`, by its first bytes and as an archive.
+
+    Raises:
+        ToonGANError: says what the file is instead.
+    """
+    for beginning, what in OTHERS.items():
+        if data.startswith(beginning):
+            raise ToonGANError(f"{path} is {what}.")
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", data[:512], re.IGNORECASE):
+        raise ToonGANError(
+            f"{path} is a web page, not a net; perhaps its server asked to sign in. Download the file itself again."
+        )
+    if 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8 and data[8:9] == b"{":
+        raise ToonGANError(
+            f"{path} is a safetensors file; turn it into a state dict: "
+            "torch.save(safetensors.torch.load_file(path), 'G.pth')."
+        )
+    if data.startswith(b"PK"):
+        check_archive(path, data)
+    elif data[:1] != b"\x80" and b"ustar" not in data[:512]:  # pickles, and the tar of the first versions
+        raise ToonGANError(f"{path} is not a plain state dict, nor any other file of PyTorch; {PLAIN}")
+
+
+def check_archive(path: Path | str, data: bytes) -> None:
+    """What torch.save writes is a zip archive, of which torch itself does not check the content."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            # Behind other bytes, Python finds an archive and torch perhaps those bytes.
+            first = min((each.header_offset for each in archive.infolist()), default=0)
+            whole = first == 0 and archive.testzip() is None
+    except Exception as error:  # zipfile raises half a dozen kinds
+        raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        held = listed([name[:40] for name in names]) or "nothing"
+        raise ToonGANError(f"{path} is a zip archive that holds {held}; unpack it, and give the .pth in it.")
+    if not whole:
+        raise ToonGANError(f"{path} is damaged; {AGAIN}")
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        raise ToonGANError(f"{path} is a TorchScript program and was not opened, since it holds code; {PLAIN}")
+
+
+def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
+    return [value.shape for value in state.values() if value.ndim == 4]
+
+
+def image_size(shapes: list[torch.Size], path: Path | str, kind: str) -> int:
+    """The side of the pictures, in pixels, from the number of convolutions.
+
+    Raises:
+        ToonGANError: no size has that number.
+    """
+    size = 2 ** (len(shapes) + 1)
+    if size not in IMAGE_SIZES:
+        number = f"{len(shapes)} convolution{'' if len(shapes) == 1 else 's'}"
+        raise misfit(path, kind, f"it has {number}, and those of the sizes 32, 64, 128, 256 have 4, 5, 6, 7")
+    return size
+
+
+def check_widths(path: Path | str, kind: str, **widths: int) -> None:
+    for name, value in widths.items():
+        if not 1 <= value <= RANGES[name][1]:
+            raise misfit(path, kind, f"its {name} would be {value}, and {RANGES[name][1]} is the most")
+
+
+def misfit(path: Path | str, kind: str, difference: str) -> ToonGANError:
+    return ToonGANError(f"{path} is not a {kind} of this series: {difference}.")
+
+
+def fill(net: nn.Module, state: dict[str, torch.Tensor], path: Path | str, kind: str):
+    """Put weights into a net, whatever precision they were saved in.
+
+    Raises:
+        ToonGANError: some are missing, unexpected, of another shape, or no numbers.
+    """
+    wanted = net.state_dict()
+    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    state = {**counters, **state}  # older files have none, and drawing needs none
+    if differences := compare(wanted, state):
+        raise misfit(path, kind, "; ".join(differences))
+    for key, value in state.items():
+        if key in counters:
+            continue
+        if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
+            raise misfit(
+                path, kind, f"{key} holds no real numbers but {value.dtype}, {value.layout}".replace("torch.", "")
+            )
+        if not value.float().isfinite().all():
+            raise ToonGANError(
+                f"{path} holds weights that are no numbers any more (NaN or infinite, first in {key}); take the "
+                "G-best.pth beside it or another copy, or train the run again with --precision fp32."
+            )
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)
+
+
+def compare(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> list[str]:
+    """How a state differs from the one wanted, in few words."""
+    shapes = [
+        f"{key} is {by(state[key])}, not {by(value)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    found = [
+        ("missing: ", [key for key in wanted if key not in state]),
+        ("unexpected: ", [key[:80] for key in state if key not in wanted]),
+        ("", shapes),
+    ]
+    return [words + listed(items) for words, items in found if items]
+
+
+def by(tensor: torch.Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"
+
+
+def listed(items: list[str], most: int = 2) -> str:
+    """`a, b and 3 more`"""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

@@ -1,0 +1,207 @@
+"""The files of a run, written again from its checkpoints, which hold all that the files are made of."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from torch import nn
+
+from ..data import tile
+from ..errors import ToonGANError
+from ..paths import HISTORY_COLUMNS, REPOSITORY, atomic_write, checkpoint_folder, display, unused
+from ..system.locks import Taken
+from ..system.signature import save_picture
+from ..training import RECIPES
+from . import checkpoints
+from .files import Run
+from .nets import load_state, save_state
+from .plan import grids_of
+from .trainer import draw, first_weights, make_nets
+
+
+def find_run(*names: str) -> Run:
+    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the runs that ship.
+
+    One whose files are missing or damaged gets them back from its checkpoint.
+
+    Raises:
+        ToonGANError: none of them; says what to run.
+    """
+    for name in names:
+        run = Run.named(name)
+        mend(run)
+        if run.generator_path.is_file():
+            return run
+    for name in names:
+        run = Run(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name)
+        if run.generator_path.is_file():
+            return run
+    folders = (checkpoint_folder(names[0]).parent, REPOSITORY / "checkpoints")
+    others = ", ".join(sorted({path.parent.name for folder in folders for path in folder.glob("*/G.pth")}))
+    raise ToonGANError(
+        f"{' or '.join(names)} has no G.pth under {display(folders[0])}; "
+        f"train it first: python -m toongan train --run {names[0]}"
+        + (f"; or take one that is there: {others}" if others else ""),
+        "run",
+    )
+
+
+def mend(run: Run) -> None:
+    """Give a run back what is missing or damaged, if it has a checkpoint, and nobody is training it."""
+    if is_usable(run) or not any(run.checkpoints.glob("*.pt")):
+        return
+    with suppress(Taken), run.held():
+        saved = None if is_usable(run) else checkpoints.load(run.checkpoints, say_aside)
+        if saved is not None and saved["done"]:
+            rebuild(run, saved, say_aside)
+
+
+def say_aside(text: str) -> None:
+    """Tell the reader, and not who reads the output of the command."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def is_usable(run: Run) -> bool:
+    """Whether faces can be drawn and judged with a run's files; they may be others than it wrote."""
+    try:
+        run.info()
+    except ToonGANError:
+        return False
+    return is_net(run.generator_path) and is_net(run.discriminator_path)
+
+
+def is_net(path: Path) -> bool:
+    try:
+        load_state(path)
+    except ToonGANError:
+        return False
+    return True
+
+
+def lacks(run: Run, saved: dict) -> list[str]:
+    """What of a finished run's files is missing, damaged, or not what its checkpoint tells of."""
+    found = run.unsound()
+    try:
+        if len(run.history()["step"]) != len(saved["history"]):
+            raise ToonGANError("cut short")
+    except ToonGANError:
+        found.append(run.history_path.name)
+    steps, missing = grids_of(saved), missing_grids(run, saved)
+    kept = {0, *(state["done"] for state in kept_states(run))} if missing else set()
+    return found + [run.grid_path(number).name for number in missing if steps[number] in kept]
+
+
+def rebuild(run: Run, saved: dict, say: Callable[[str], None]) -> None:
+    """Write `G.pth`, `D.pth`, `G-best.pth`, `history.csv`, `run.json` and the grids that can be drawn, as `saved` has them.
+
+    Raises:
+        ToonGANError: the disk is full or the folder cannot be written to.
+    """
+    run.make()
+    history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
+    average, D = nets_of(saved)
+    best = checkpoints.read(run.checkpoints / checkpoints.BEST)
+    with keeping_others(run, say):
+        if best is not None and saved["best"] and best["done"] == saved["best"]["step"]:
+            save_state(run.best_path, nets_of(best)[0])
+        run.save(average, D, history, info_of(saved, run.name))
+    say(f"Wrote {display(run.generator_path)} and what belongs to it again, from the checkpoint.")
+    redraw_grids(run, saved, say)
+
+
+@contextmanager
+def keeping_others(run: Run, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep a net that is whole, but not one that the run wrote, under another name: its owner put it there."""
+    paths = (run.generator_path, run.discriminator_path, run.best_path)
+    strange = set(run.unsound())
+    nobody_knows = run.info_path.name in strange
+    before = {path: path.read_bytes() for path in paths if (nobody_knows or path.name in strange) and is_net(path)}
+    yield
+    for path, data in before.items():
+        if path.read_bytes() != data:
+            aside = path.with_name(unused(f"{path.stem}-other", path.parent, ending=path.suffix) + path.suffix)
+            with atomic_write(aside) as part:
+                part.write_bytes(data)
+            say(f"{path.name} was not the one that this run wrote; it is kept as {display(aside)}.")
+
+
+def nets_of(saved: dict) -> tuple[nn.Module, nn.Module]:
+    """The generator to draw with and the discriminator that a checkpoint holds, on the CPU."""
+    G, D = unfilled(saved["settings"])
+    state = saved["trainer"]
+    G.load_state_dict(state.get("average") or state["G"])
+    D.load_state_dict(state["D"])
+    return G, D
+
+
+def unfilled(settings: dict) -> tuple[nn.Module, nn.Module]:
+    names = ("image_size", "latent_dim", "base_channels")
+    return make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names))
+
+
+def info_of(saved: dict, name: str) -> dict:
+    """What `run.json` says of a run, as a checkpoint has it."""
+    if saved.get("info"):
+        return {**saved["info"], "run": name}
+    settings = saved["settings"]  # a checkpoint of an earlier version
+    return {
+        "run": name,
+        "settings": settings,
+        "seed": settings["seed"],
+        "steps": saved["steps"],
+        "length": saved["length"],
+        "data": {"dataset": settings["dataset"], "held_out": True, "fingerprint": saved["fingerprint"]},
+        "done": saved["done"],
+        "kimg": saved["done"] * settings["batch_size"] / 1000,
+        "finished": saved["done"] == saved["steps"],
+        "seconds": round(saved["seconds"], 1),
+        "findings": saved["findings"],
+        "rescues": saved["rescues"],
+        "best": saved["best"],
+    }
+
+
+def missing_grids(run: Run, saved: dict) -> list[int]:
+    """Numbers of the sample grids that should be there by now and are not, or are damaged."""
+    due = [number for number, step in enumerate(grids_of(saved)) if step < saved["done"] or step == saved["steps"]]
+    return [number for number in due if not is_picture(run.grid_path(number))]
+
+
+def kept_states(run: Run) -> list[dict]:
+    """The checkpoints of a run that can be read."""
+    names = (checkpoints.PREVIOUS, checkpoints.BEST, checkpoints.LAST)
+    return list(filter(None, (checkpoints.read(run.checkpoints / name) for name in names)))
+
+
+def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
+    """Draw again the missing grids of the beginning and of every moment that a checkpoint kept."""
+    missing, steps, settings = missing_grids(run, saved), grids_of(saved), saved["settings"]
+    if not missing:
+        return
+    at = {state["done"]: state for state in kept_states(run)}
+    drawn = [number for number in missing if steps[number] in {0, *at}]
+    for number in missing:
+        run.grid_path(number).unlink(missing_ok=True)  # a damaged one
+    for number in drawn:
+        if steps[number] in at:
+            generator = nets_of(at[steps[number]])[0]
+        else:
+            generator = first_weights(lambda: unfilled(settings), settings["seed"])[0]
+        with atomic_write(run.grid_path(number)) as part:
+            save_picture(Image.fromarray(tile(draw(generator, saved["fixed"]))), part)
+    if drawn:
+        lost = len(missing) - len(drawn)
+        rest = f"; the other {lost} were of moments that no checkpoint kept." if lost else "."
+        say(f"Drew {len(drawn)} of {len(missing)} missing sample grids again{rest}")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a picture file is there, and whole."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+        return True
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError):
+        return False

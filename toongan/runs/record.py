@@ -1,0 +1,71 @@
+"""What `run.json` and checkpoints say of a run."""
+
+import dataclasses
+import platform
+import time
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from ..config import TrainConfig
+from ..datasets import PackedDataset, Split, avatars
+from ..devices import Machine
+from .plan import Plan
+
+
+def settings_of(config: TrainConfig) -> dict:
+    """A configuration as plain values."""
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+
+
+def settings_on(config: TrainConfig, machine: Machine) -> dict:
+    """The same, with what was chosen where it says `auto`."""
+    return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
+
+
+def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:
+    """The content of `run.json`, but for the SHA-256 of the nets.
+
+    Args:
+        so_far: the session: done, seconds, findings, rescues, and its judge.
+    """
+    return {
+        "run": config.run,
+        "settings": settings_on(config, machine),
+        "seed": config.seed,
+        "steps": plan.steps,
+        "grids": plan.grids,
+        "extensions": plan.extensions,
+        "length": plan.length,
+        "data": {
+            "dataset": config.dataset,
+            "count": len(data),
+            "trained_on": len(split.training),
+            "held_out": split.record(data.identity),
+            "fingerprint": data.fingerprint,
+        },
+        "device": str(machine),
+        "processes": machine.world.size,
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
+        "done": so_far.done,
+        "kimg": so_far.done * config.batch_size / 1000,
+        "finished": so_far.done == plan.steps,
+        "seconds": round(so_far.seconds, 1),
+        "findings": so_far.findings,
+        "rescues": so_far.rescues,
+        "best": so_far.judge.best,
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of everything that a run's bytes depend on."""
+    return {
+        "python": platform.python_version(),
+        "toongan": __import__("toongan").__version__,
+        **{name: version(name) for name in ("torch", "numpy", "pillow")},
+        **avatars.versions(),
+    }

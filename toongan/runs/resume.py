@@ -1,0 +1,236 @@
+"""Where a run begins: anew, from a checkpoint here or in the mirror, or at its end, which it has reached already."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config import DataConfig, TrainConfig
+from ..datasets import catalogue as datasets
+from ..devices import distributed
+from ..errors import ToonGANError
+from ..paths import display
+from ..system.terminal import teller
+from . import checkpoints, mirror
+from .files import Run
+from .plan import steps_of
+from .rebuild import rebuild
+from .record import settings_of
+
+# Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
+FREE_SETTINGS = ("run", "restart", "extend", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
+# What says where the pictures are; which pictures they are, the fingerprint says.
+WHERE = ("dataset", "count")
+
+
+def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None:
+    """The checkpoint to go on from, or that of the finished run to give as it is; None to begin anew.
+
+    Raises:
+        ToonGANError: it was made with other settings.
+    """
+    say = teller(progress)
+    run.make()
+    run.sweep()
+    if config.restart and not distributed.restarted():
+        return None
+    check_mirror(config, run)
+    saved, other = find_checkpoint(config, run, say)
+    if config.extend and (saved is None or "trainer" not in saved):
+        raise ToonGANError(
+            f"goes on from a run's checkpoint, {checkpoints.LAST}, but {run.name} has none; leave it out, or take "
+            "another --run.",
+            "extend",
+        )
+    if saved is None:
+        return None
+    changed = changes(config, saved, progress)
+    if config.extend:
+        check_extension(config, run, saved, changed)
+    elif saved["done"] == saved["steps"]:
+        if changed:
+            say(
+                f"{run.name} is finished, but with other settings ({'; '.join(changed)}), so it is trained anew. To go on with the "
+                f"earlier run instead: --run {next(run.earlier_names(taken=False)).name} --extend, and a greater --kimg or --minutes."
+            )
+            return None
+        say(
+            f"{run.name} is finished already: --restart trains it anew, another --run keeps both, --extend goes on with it."
+        )
+    elif changed:
+        raise ToonGANError(
+            f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same ones to go on with it, "
+            "another --run to keep both, or --restart to begin anew."
+        )
+    if saved.pop("mirrored", False):
+        if other is not None and not same_run(other, saved) and (previous := run.set_aside()):
+            say(f"The run of this name that is here has other settings, and is now {display(previous)}")
+        mirror.bring_home(mirror.folder_of(config), run, saved)
+        if saved["done"] == saved["steps"]:
+            rebuild(run, saved, quietly)
+    return saved
+
+
+def quietly(text: str) -> None:
+    """What need not be said."""
+
+
+def check_mirror(config: TrainConfig, run: Run) -> None:
+    """
+    Raises:
+        ToonGANError: the mirror is the very folder that it is to be a second copy of.
+    """
+    if config.mirror == Path("."):
+        raise ToonGANError(
+            "is an empty name, or the folder that you are in; name another one, such as ./mirror.", "mirror"
+        )
+    if config.mirror is not None and mirror.folder_of(config).resolve() == run.checkpoints.resolve():
+        raise ToonGANError("is the folder of the run itself; give one on another disk.", "mirror")
+
+
+def check_extension(config: TrainConfig, run: Run, saved: dict, changed: list[str]) -> None:
+    """
+    Raises:
+        ToonGANError: the run cannot go on as asked: no length, a shorter one, or other settings.
+    """
+    had = f"{saved['done'] * saved['settings']['batch_size'] / 1000:g} thousand images, {saved['seconds'] / 60:.1f} minutes"
+    if config.kimg is None and config.minutes is None:
+        raise ToonGANError(
+            f"needs the length of the whole run, --kimg or --minutes; {run.name} has had {had}.", "extend"
+        )
+    others = [text for text in changed if not text.startswith(("--kimg", "--minutes"))]
+    if others:
+        raise ToonGANError(f"goes on with the same settings, but {'; '.join(others)}.", "extend")
+    if not changed:  # it was extended before, to this very length
+        return
+    too_short = config.kimg is not None and steps_of(config.kimg, config.batch_size) <= saved["done"]
+    if too_short or config.minutes is not None and config.minutes * 60 <= saved["seconds"]:
+        raise ToonGANError(f"is the length of the whole run, of which {run.name} has had {had}; give more.", "extend")
+
+
+def extends(config: TrainConfig, saved: dict) -> bool:
+    """Whether `config` asks for more steps than a checkpoint was planned for."""
+    return config.extend and bool(changes_of_length(config, saved))
+
+
+def find_checkpoint(config: TrainConfig, run: Run, say: Callable[[str], None]) -> tuple[dict | None, dict | None]:
+    """The furthest usable checkpoint of a run, from its folder or from the mirror, and the other one.
+
+    One from the mirror says so: `mirrored`. A finished run whose checkpoint is lost is known by its own files.
+    """
+    mirrored = None if config.mirror is None else mirror.newest(mirror.folder_of(config), say)
+    here = find_here(config, run, say, mirrored is not None)
+    if mirrored is None:
+        return here, None
+    if here is None or goes_before(mirrored, here, config):
+        say(f"Found {run.name} in the mirror, after {so_far(mirrored)}.")
+        if here is not None and same_run(here, mirrored):
+            say(f"That is further than the checkpoint here, {so_far(here)}, which stays as {checkpoints.PREVIOUS}.")
+        return {**mirrored, "mirrored": True}, here
+    if not same_run(mirrored, here):
+        mirror.set_aside(mirror.folder_of(config), say)
+    elif mirrored["done"] != here["done"]:
+        say(
+            f"The checkpoint here is further than that in the mirror ({so_far(here)}, {so_far(mirrored)}) and is taken."
+        )
+    return here, mirrored
+
+
+def find_here(config: TrainConfig, run: Run, say: Callable[[str], None], elsewhere: bool) -> dict | None:
+    """The newest usable checkpoint in the run's folder; what its files tell, if they are further."""
+    notes = []
+    files = finished_without_checkpoint(run)
+    try:
+        saved = checkpoints.load(run.checkpoints, notes.append)
+    except ToonGANError as error:
+        if files is None and not elsewhere:
+            raise
+        notes.append(f"{error.message.partition('. No usable')[0]}.")
+        saved = None
+    if files is not None and (saved is None or saved["done"] < files["done"]):
+        say(f"{checkpoints.LAST} of {run.name} is gone or damaged, and not needed: its other files are whole.")
+        return files
+    for note in notes:
+        say(note)
+    return saved
+
+
+def same_run(earlier: dict, later: dict) -> bool:
+    """Whether two checkpoints are of one run, at two moments, or before and after it was made longer."""
+    free = {*FREE_SETTINGS, *WHERE}
+    one, other = (
+        {name: value for name, value in saved["settings"].items() if name not in free} for saved in (earlier, later)
+    )
+    lengths = [
+        {saved["steps"], *(each["from"] for each in saved.get("extensions") or [])} for saved in (earlier, later)
+    ]
+    return one == other and earlier["fingerprint"] == later["fingerprint"] and bool(lengths[0] & lengths[1])
+
+
+def finished_without_checkpoint(run: Run) -> dict | None:
+    """What a finished run's own files tell of it, should its checkpoint be lost; None if they are not all there."""
+    if run.unsound():
+        return None
+    info = run.info()
+    try:
+        known = {name: info[name] for name in ("settings", "steps", "length", "done", "seconds")}
+        known |= {
+            "fingerprint": info["data"]["fingerprint"],
+            "best": info.get("best"),
+            "history": run.history()["step"],
+        }
+    except (KeyError, TypeError, ToonGANError):
+        return None
+    return known if info.get("finished") else None
+
+
+def goes_before(mirrored: dict, here: dict, config: TrainConfig) -> bool:
+    """Whether a mirrored checkpoint is to be taken: it fits the settings and is further, or is the only one that fits."""
+    fits = [not changes_of_settings(config, saved) for saved in (mirrored, here)]
+    if fits[0] != fits[1]:
+        return fits[0]
+    return mirrored["done"] > here["done"]
+
+
+def so_far(saved: dict) -> str:
+    return f"{saved['done']:,} of {saved['steps']:,} steps"
+
+
+def changes(config: TrainConfig, saved: dict, progress: bool = False) -> list[str]:
+    """In which settings `config` differs from those that a checkpoint was made with, in words."""
+    settings, where = changes_of_settings(config, saved), changes_of_place(config, saved)
+    if where and not settings and has_pictures_of(config, saved, progress):
+        where = []
+    return settings + changes_of_length(config, saved) + where
+
+
+def changes_of_settings(config: TrainConfig, saved: dict) -> list[str]:
+    before, found = saved["settings"], []
+    for name, value in settings_of(config).items():
+        automatic = name == "base_channels" and value is None
+        if name not in (*FREE_SETTINGS, *WHERE) and not automatic and value != before.get(name):
+            found.append(f"--{name.replace('_', '-')} was {before.get(name)} and is now {value}")
+    return found
+
+
+def changes_of_length(config: TrainConfig, saved: dict) -> list[str]:
+    found = []
+    if config.kimg is not None and steps_of(config.kimg, config.batch_size) != saved["steps"]:
+        kimg = saved["steps"] * saved["settings"]["batch_size"] / 1000
+        found.append(f"--kimg was {kimg:g} and is now {config.kimg:g}")
+    if config.minutes is not None and config.minutes != saved["length"].get("minutes"):
+        found.append(f"--minutes was {saved['length'].get('minutes')} and is now {config.minutes:g}")
+    return found
+
+
+def changes_of_place(config: TrainConfig, saved: dict) -> list[str]:
+    before, now = saved["settings"], settings_of(config)
+    return [f"--{name} was {before[name]} and is now {now[name]}" for name in WHERE if before[name] != now[name]]
+
+
+def has_pictures_of(config: TrainConfig, saved: dict, progress: bool) -> bool:
+    """Whether the pictures that `config` names are those of a checkpoint, under another name or in another place."""
+    before = saved["settings"]
+    alike = datasets.drawn_alike((before["dataset"], before["count"]), (config.dataset, config.count))
+    if alike is not None:
+        return alike
+    data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+    return data.fingerprint == saved["fingerprint"]

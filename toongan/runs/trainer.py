@@ -1,0 +1,199 @@
+"""Both players and all that moves them: one step, what it depends on, and how fast it is."""
+
+import copy
+import hashlib
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..config import TrainConfig
+from ..data import to_pixels
+from ..devices import Machine, hardware
+from ..devices.graphs import StepGraph
+from ..models import Discriminator, Generator, init_weights
+from ..training import RECIPES, Recipe, rate_factor, train_step, update_average
+from .feeding import feed
+
+
+class Trainer:
+    """Both nets, their optimisers and every source of chance, advanced a step at a time.
+
+    Two trainers built from the same configuration and data make the same steps.
+
+    Args:
+        config: with its `base_channels` set.
+        images: uint8 `(N, H, W, 3)`.
+        machine: where and how to compute; all ranks of its world make each step together.
+        rows: train on these pictures only.
+    """
+
+    def __init__(self, config: TrainConfig, images: torch.Tensor, machine: Machine, rows: torch.Tensor | None = None):
+        self.config, self.machine, self.world = config, machine, machine.world
+        self.images, self.rows = images, rows
+        self.recipe = RECIPES[config.recipe]
+        self.loss = self.recipe.loss
+
+        self.G, self.D = map(machine.place, first_weights(self.make_nets, config.seed))
+        self.average = copy.deepcopy(self.G) if self.recipe.average else None
+        self.players = self.world.replica(self.G), self.world.replica(self.D)
+        self.optimizer_g = self.adam(self.G, self.recipe.rate_g)
+        self.optimizer_d = self.adam(self.D, self.recipe.rate_d)
+        self.autocast, self.scaler = machine.autocast(), machine.scaler()
+
+        self.chance = torch.Generator().manual_seed(config.seed)
+        self.rate_scale = 1.0
+        self.graphs, self.graph = machine.graphs, None
+        self.stream = None
+        self.go_to(0)
+
+    def make_nets(self) -> tuple[Generator, Discriminator]:
+        """Both players, not yet initialised."""
+        return make_nets(self.recipe, self.config.image_size, self.config.latent_dim, self.config.base_channels)
+
+    def adam(self, net: torch.nn.Module, rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.machine.adam_options(rate))
+
+    def go_to(self, step: int) -> None:
+        """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
+        if self.stream is not None:
+            self.stream.close()
+        order = torch.Generator().manual_seed(self.config.seed)
+        self.stream = feed(self.images, self.config.batch_size, order, self.machine, step, self.rows)
+
+    def step(self, number: int, steps: int) -> torch.Tensor:
+        """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
+        factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
+        self.set_rates(factor * self.rate_scale)
+        real, latent = next(self.stream), self.latent()
+        values = self.graph(real, latent) if self.graph else self.alternate(real, latent)
+        if self.graphs and self.graph is None:
+            self.record(real, latent)
+        if self.average is not None:
+            update_average(self.average, self.G, number, self.recipe.half_life)
+        return self.world.mean(values)
+
+    def latent(self) -> torch.Tensor:
+        """The latent vectors of the next step, `(N, latent_dim)` on the device."""
+        latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
+        return self.world.share(latent).to(self.machine.device)
+
+    def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """(1) Update D on a real and a fake batch, (2) update G: the step of chapter 03."""
+        G, D = self.players
+        optimizers = self.optimizer_g, self.optimizer_d
+        return train_step(G, D, *optimizers, self.loss, real, latent, self.autocast, self.scaler)
+
+    def record(self, real: torch.Tensor, latent: torch.Tensor) -> None:
+        """Record the step, once the optimisers have made one and so have all their tensors."""
+        nets = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        states = [state for each in (self.optimizer_g, self.optimizer_d) for state in each.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        try:
+            self.graph = StepGraph(self.alternate, nets + moments, real, latent)
+        except RuntimeError as error:
+            warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
+            self.graphs = False
+
+    def optimizers(self) -> tuple[tuple[torch.optim.Adam, float], ...]:
+        """Both, each with its peak learning rate."""
+        return (self.optimizer_g, self.recipe.rate_g), (self.optimizer_d, self.recipe.rate_d)
+
+    def set_rates(self, factor: float) -> None:
+        """Both learning rates, as a fraction of their peaks."""
+        for optimizer, peak in self.optimizers():
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(peak * factor)
+                else:
+                    group["lr"] = peak * factor
+
+    def state(self) -> dict:
+        """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
+        parts = {name: getattr(self, name).state_dict() for name in self.parts()}
+        return {**parts, "chance": self.chance.get_state(), "rate_scale": self.rate_scale}
+
+    def restore(self, state: dict, step: int) -> None:
+        """Go back to what `state()` gave before `step`."""
+        for name in self.parts():
+            getattr(self, name).load_state_dict(state[name])
+        self.graph = None  # it knows the tensors that were
+        for optimizer, peak in self.optimizers():
+            for group in optimizer.param_groups:  # saved on another device, perhaps
+                group.update(self.machine.adam_options(peak))
+        self.chance.set_state(state["chance"])
+        self.rate_scale = state["rate_scale"]
+        self.go_to(step)
+
+    def parts(self) -> list[str]:
+        average = [] if self.average is None else ["average"]
+        return ["G", "D", *average, "optimizer_g", "optimizer_d", "scaler"]
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number still."""
+        weights = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        return all(bool(value.isfinite().all()) for value in weights)
+
+    @property
+    def generator(self) -> Generator:
+        """The generator to draw and to save: the moving average where the recipe keeps one."""
+        return self.G if self.average is None else self.average
+
+
+def make_nets(recipe: Recipe, image_size: int, latent_dim: int, base_channels: int) -> tuple[Generator, Discriminator]:
+    """Both players of a recipe, not yet initialised."""
+    G = Generator(image_size, latent_dim, base_channels, recipe.smooth)
+    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth)
+
+
+def first_weights(make: Callable[[], tuple[Generator, Discriminator]], seed: int) -> tuple[Generator, Discriminator]:
+    """Both players as a run of this seed begins with them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        G, D = map(init_weights, make())
+    return G, D
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """A generator of random numbers for one purpose: faces to show must not repeat those trained on."""
+    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@torch.no_grad()
+def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndarray:
+    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, 3)`, in `eval` mode."""
+    training = generator.training
+    device = next(generator.parameters()).device
+    generator.eval()
+    pixels = [to_pixels(generator(part.to(device))).cpu().numpy() for part in latent.split(batch)]
+    generator.train(training)
+    return np.concatenate(pixels)
+
+
+def measure_speed(trainer: Trainer, seconds: float = 4.0, progress: bool = False) -> float:
+    """Training speed in images a second, measured on a trainer that is then thrown away."""
+    bar = tqdm(
+        total=seconds,
+        desc="Measuring the speed",
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+        file=sys.stdout,
+        disable=not progress,
+    )
+    with bar:
+        for number in range(10):  # the first steps are slow: memory is taken, kernels are chosen
+            trainer.step(number, 1000)
+        hardware.synchronize(trainer.machine.device)
+        start, done, elapsed = time.perf_counter(), 0, 0.0
+        while trainer.world.agreed(lambda: elapsed < seconds):
+            for _ in range(5):
+                trainer.step(done, 1000)
+                done += 1
+            hardware.synchronize(trainer.machine.device)
+            elapsed = time.perf_counter() - start
+            bar.update(min(elapsed, seconds) - bar.n)
+    return done * trainer.config.batch_size / elapsed

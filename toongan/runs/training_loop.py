@@ -1,0 +1,300 @@
+"""A run, told from its beginning to its end: open the data, plan, build, loop (draw, step, record, save), end."""
+
+import dataclasses
+import math
+import sys
+import time
+from contextlib import ExitStack, closing
+from functools import partial
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..config import TrainConfig
+from ..datasets import find
+from ..devices import Machine
+from ..errors import ToonGANError, out_of_memory
+from ..paths import HISTORY_COLUMNS, display
+from ..results import show_grid
+from ..system.interrupts import interruptible
+from ..system.terminal import teller
+from . import checkpoints, doctor, mirror
+from .ending import end, end_again, report
+from .feeding import open_data, place
+from .files import Run
+from .judge import Judge
+from .length import longer, planned
+from .plan import Plan
+from .rebuild import redraw_grids
+from .record import record_of, settings_on
+from .resume import extends, find_beginning
+from .trainer import Trainer, draw, seeded
+from .writer import Writer
+
+GRID_FACES = 64
+RESCUES = 3
+ASK_EVERY = 16
+
+
+def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run:
+    """Train both nets as `config` says; leaves the run's files and gives the run.
+
+    A run of this name that was stopped goes on, and ends with the same bytes as if it had not been. A finished one is
+    given as it is, and what is missing of its files written again; with other settings it is set aside as NAME-previous
+    first; with `extend` it goes on to a greater length.
+
+    Args:
+        progress: print progress bars and what happens.
+        show: show the sample grid now and then, and the curves at the end (for notebooks).
+
+    Raises:
+        ToonGANError: a setting, the data or a folder is not usable, another process trains this run, or memory is
+            short; says what to do.
+    """
+    try:
+        with Machine.joined(config) as machine, ExitStack() as lock:
+            return run_training(config, machine, lock, progress and machine.world.leads, show and machine.world.leads)
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, config)) is not None:
+            raise problem from error
+        raise
+
+
+def run_training(config: TrainConfig, machine: Machine, lock: ExitStack, progress: bool, show: bool) -> Run:
+    world, run = machine.world, Run.named(config.run)
+    find(config.dataset)
+    world.check_share(config.batch_size)
+    world.agreed(lambda: lock.enter_context(run.locked()))
+    saved = world.agreed(lambda: find_beginning(config, run, progress))
+    if saved is not None and saved["done"] == saved["steps"] and not extends(config, saved):
+        if world.leads:
+            end_again(config, run, saved, progress, show)
+        return run
+    Session(config, run, machine, saved, progress, show).go()
+    if world.leads:
+        end(run, show)
+    if progress:
+        report(run)
+    return run
+
+
+class Session:
+    """One call of `train`: from where the run begins, or goes on, to where it ends, or is stopped.
+
+    Args:
+        machine: where and how to compute. Of the ranks of its world only the one that leads writes.
+        saved: a checkpoint to go on from.
+
+    Attributes:
+        done: steps behind us.
+        history: the rows of `history.csv`.
+        pending: what the device gathered since the last row, still on the device.
+    """
+
+    def __init__(self, config: TrainConfig, run: Run, machine: Machine, saved: dict | None, progress: bool, show: bool):
+        self.run, self.machine, self.world = run, machine, machine.world
+        self.progress, self.show, self.say = progress, show, teller(progress)
+
+        # The data.
+        self.data, self.split = open_data(config, self.world, saved, progress)
+        images, rows = place(self.data.images, machine.device), torch.from_numpy(self.split.training)
+
+        # The plan.
+        width = saved["settings"]["base_channels"] if saved else config.base_channels or machine.base_channels
+        self.config = dataclasses.replace(config, base_channels=width)
+        new_trainer = partial(Trainer, self.config, images, machine, rows)
+        self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
+        if saved is None:
+            self.plan = planned(config, machine, new_trainer, self.say, progress)
+            self.set_earlier_aside()
+        else:
+            if extends(config, saved):
+                saved = longer(config, run, saved, new_trainer, self.world.leads, self.say, progress)
+            self.plan = Plan.of(saved)
+
+        # The nets, and all that watches over them.
+        self.trainer = new_trainer()
+        self.judge = Judge(config, self.data, self.split, machine, self.plan.steps)
+        mirrored = mirror.folder_of(config) if config.mirror is not None and self.world.leads else None
+        self.write = Writer(run, mirrored, self.say)
+        self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
+        self.history, self.pending, self.findings = [], [], []
+        self.done, self.rescues, self.seconds = 0, 0, 0.0
+        if saved is not None:
+            self.restore(saved)
+            self.say(f"Going on after {self.done:,} of {self.plan.steps:,} steps.")
+            if self.world.leads:
+                redraw_grids(run, saved, self.say)
+
+    def set_earlier_aside(self) -> None:
+        """An earlier run of this name, here and in the mirror, gets another name."""
+        if not self.world.leads:
+            return
+        if previous := self.run.set_aside():
+            self.say(f"The earlier run of this name is now {display(previous)}")
+        if self.config.mirror is not None:
+            mirror.set_aside(mirror.folder_of(self.config), self.say)
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def go(self) -> None:
+        plan, batch = self.plan, self.config.batch_size
+        to_record, to_draw = set(plan.rows), set(plan.grids)
+        shown = {"desc": "Training", "unit": " images", "unit_scale": True, "mininterval": 2.0 if self.show else 0.5}
+        images = {"total": plan.steps * batch, "initial": self.done * batch}
+        self.bar = tqdm(**images, **shown, file=sys.stdout, disable=not self.progress)
+        with interruptible(patient=self.world.size > 1) as stop, self.bar, closing(self):
+            if self.done == 0 or plan.extensions and plan.extensions[-1]["at"] == self.done:
+                self.save()
+            self.mark = self.last_save = time.perf_counter()
+            while self.done < plan.steps and not self.stopped(stop.is_set()):
+                if self.done in to_draw:
+                    self.draw()
+                self.pending.append(self.trainer.step(self.done, plan.steps))
+                self.done += 1
+                self.bar.update(batch)
+                if self.done in to_record:
+                    self.record()
+                if time.perf_counter() - self.last_save >= self.config.save_seconds:
+                    self.save()
+            self.end()
+
+    def stopped(self, asked: bool) -> bool:
+        """Whether to stop before the next step. Ranks ask one another only now and then: each time, all wait for the slowest."""
+        if self.world.size > 1 and self.done % ASK_EVERY:
+            return False
+        return self.world.any(asked)
+
+    def draw(self) -> None:
+        """Draw the sample grid, judge it, and write `G.pth`, `D.pth` and the history."""
+        if not self.world.leads:
+            return
+        number = self.plan.grids.index(self.done)
+        samples = self.draw_grid(number)
+        if self.show and number and number % max(1, len(self.plan.grids) // 4) == 0:
+            self.bar.clear()
+            show_grid(self.run.grid_path(number), f"after {self.done * self.config.batch_size:,} images")
+        if self.done:
+            self.judge_samples(samples)
+            self.export()
+
+    def record(self) -> None:
+        """Read what the device gathered since the last row, the only wait in the loop; go back if it is no number any more."""
+        means = torch.stack(self.pending).cpu().double().mean(0).tolist()
+        self.pending = []
+        now = time.perf_counter()
+        self.seconds, self.mark = self.seconds + now - self.mark, now
+        if self.world.any(not all(map(math.isfinite, means)) or not self.trainer.is_finite()):
+            self.rescue()
+            return
+        row = [self.done, round(self.kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means), None]
+        self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        self.bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
+        finding = doctor.diagnose(self.history, self.judge.variety_share)
+        if finding is not None and finding.name not in self.findings:
+            self.findings.append(finding.name)
+            self.say(f"After {self.history[-1]['kimg']:g} thousand images: {finding.text}")
+
+    def save(self) -> None:
+        """Save everything, unless it is sick: then `record` will find that out, and go back."""
+        if self.world.leads and self.trainer.is_finite():
+            self.write.checkpoint(self.state())
+        self.last_save = time.perf_counter()
+
+    def end(self) -> None:
+        """Leave everything as it is now, finished or interrupted."""
+        if not self.world.leads:
+            return
+        grids = self.plan.grids
+        finished = self.done == self.plan.steps
+        samples = self.draw_grid(len(grids) - 1 if finished else sum(step < self.done for step in grids))
+        if finished:
+            self.judge_samples(samples)
+        self.save()
+        self.export()
+        self.write.finish()
+
+    # --- what the loop calls --------------------------------------------------------------
+
+    @property
+    def kimg(self) -> float:
+        """Thousand images seen."""
+        return self.done * self.config.batch_size / 1000
+
+    def draw_grid(self, number: int) -> np.ndarray:
+        samples = draw(self.trainer.generator, self.fixed)
+        self.write.grid(number, self.done, samples)
+        return samples
+
+    def judge_samples(self, samples: np.ndarray) -> None:
+        """Does G repeat itself, and is this the best so far?"""
+        if self.done > self.plan.steps / 4:  # before that, fog
+            self.judge.look(samples)
+        if not self.judge.is_due(self.kimg):
+            return
+        distance = self.judge.measure(self.trainer.generator, self.kimg)
+        self.history[-1]["distance"] = distance
+        if self.judge.is_best(distance):
+            self.judge.keep(self.done, distance, self.write.best_generator(self.trainer.generator))
+            self.write.best_checkpoint(self.state())
+
+    def export(self) -> None:
+        """Write `G.pth`, `D.pth`, `history.csv` and `run.json`."""
+        self.run.save(self.trainer.generator, self.trainer.D, self.history, self.info())
+
+    def rescue(self) -> None:
+        """Back to the last good checkpoint with half the learning rate; three times at most."""
+        step, rescues = self.done, self.rescues + 1
+        if rescues > RESCUES:
+            raise ToonGANError(
+                f"The loss is no longer a number after step {step:,}, for the {rescues}th time. Whatever was saved "
+                "before is kept; train again with --precision fp32, or another --seed."
+            )
+        scale = self.trainer.rate_scale
+        self.restore(self.world.agreed(lambda: checkpoints.load(self.run.checkpoints, self.say)))
+        self.rescues, self.trainer.rate_scale = rescues, min(scale, self.trainer.rate_scale) / 2
+        self.bar.update(self.done * self.config.batch_size - self.bar.n)
+        self.say(
+            f"The loss is no longer a number after step {step:,}: back to step {self.done:,} with half the learning "
+            f"rate ({rescues} of at most {RESCUES} times)."
+        )
+        self.save()
+
+    # --- what is kept of it ---------------------------------------------------------------
+
+    def info(self) -> dict:
+        """What `run.json` says."""
+        return record_of(self.config, self.machine, self.data, self.split, self.plan, self)
+
+    def state(self) -> dict:
+        """A checkpoint: everything that decides what is to come."""
+        return {
+            "settings": settings_on(self.config, self.machine),
+            **self.plan.state(),
+            "fingerprint": self.data.fingerprint,
+            "held_out": self.split.record(self.data.identity),
+            "info": self.info(),
+            "done": self.done,
+            "seconds": self.seconds,
+            "history": [[row[name] for name in HISTORY_COLUMNS] for row in self.history],
+            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 4),
+            "fixed": self.fixed,
+            "findings": self.findings,
+            "rescues": self.rescues,
+            **self.judge.state(),
+            "trainer": self.trainer.state(),
+        }
+
+    def restore(self, saved: dict) -> None:
+        self.done, self.seconds, self.rescues = saved["done"], saved["seconds"], saved["rescues"]
+        self.history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
+        self.pending = list(saved["pending"].to(self.machine.device))
+        self.findings, self.fixed = saved["findings"], saved["fixed"]
+        self.judge.restore(saved)
+        self.trainer.restore(saved["trainer"], self.done)
+
+    def close(self) -> None:
+        """End the threads that fetch pictures and copy checkpoints."""
+        self.trainer.stream.close()
+        self.write.close()

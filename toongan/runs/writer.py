@@ -1,0 +1,62 @@
+"""Writes what a run makes as it goes: into its own folders, and into the mirror where there is one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data import tile
+from ..models import Generator
+from ..paths import atomic_write
+from ..system.signature import save_picture
+from . import checkpoints
+from .files import Run
+from .mirror import Mirror
+from .nets import save_state
+
+
+class Writer:
+    """The files of one run.
+
+    Args:
+        mirrored: the folder for second copies; None for none.
+    """
+
+    def __init__(self, run: Run, mirrored: Path | None, say: Callable[[str], None]):
+        self.run = run
+        self.mirror = None if mirrored is None else Mirror(mirrored, say)
+
+    def grid(self, number: int, step: int, samples: np.ndarray) -> None:
+        """The sample grid of a number, from samples uint8 `(N, H, W, 3)`."""
+        with atomic_write(self.run.grid_path(number)) as part:
+            save_picture(Image.fromarray(tile(samples)), part)
+            data = part.read_bytes()
+        if self.mirror is not None:
+            self.mirror.put_grid(number, step, data)
+
+    def checkpoint(self, state: dict) -> None:
+        """`last.pt`; the one before stays as `previous.pt`."""
+        data = checkpoints.save(self.run.checkpoints, state)
+        if self.mirror is not None:
+            self.mirror.put(state["done"], data)
+
+    def best_generator(self, generator: Generator) -> str:
+        """`G-best.pth`; gives its SHA-256."""
+        return save_state(self.run.best_path, generator)
+
+    def best_checkpoint(self, state: dict) -> None:
+        """`best.pt`, from which `G-best.pth` can be written again."""
+        data = checkpoints.save_best(self.run.checkpoints, state)
+        if self.mirror is not None:
+            self.mirror.put_best(state["done"], data)
+
+    def finish(self) -> None:
+        """Wait a minute at most for the last copy."""
+        if self.mirror is not None:
+            self.mirror.finish()
+
+    def close(self) -> None:
+        """Copy no more."""
+        if self.mirror is not None:
+            self.mirror.close()

@@ -1,0 +1,29 @@
+"""Pictures that say who drew them, so that our own output is never taken for data."""
+
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+SOFTWARE = "ToonGAN"
+EXIF_SOFTWARE = 0x0131
+
+
+def save_picture(picture: Image.Image, path: Path | str) -> None:
+    """Write a picture in the format of `path`'s suffix, marked as drawn by this package.
+
+    PNG holds the mark as the text `Software`, JPEG and WebP as the EXIF tag of that name; another format holds none.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: no format has this suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    options = {}
+    if suffix == ".png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_text("Software", SOFTWARE)
+    elif suffix in (".jpg", ".jpeg", ".webp"):
+        options["exif"] = Image.Exif()
+        options["exif"][EXIF_SOFTWARE] = SOFTWARE
+    picture.save(path, **options)
