@@ -26,6 +26,7 @@ from toongan.metrics import AttributeReader, QuickDistance, learnable, nearest
 from toongan.models import Discriminator, Generator, init_weights
 from toongan.paths import atomic_write, display, generated_folder, writable_folder
 from toongan.results import save_film, show_grid
+from toongan.nets import save_state
 from toongan.runs import Run
 from toongan.trainer import draw, seeded
 from toongan.training import NonSaturating, RECIPES, Relativistic, bce, train_step

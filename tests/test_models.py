@@ -7,7 +7,7 @@ from torch import nn
 
 from toongan.errors import ToonGANError
 from toongan.models import Discriminator, Generator, count_parameters, down_block, init_weights, up_block
-from toongan.runs.nets import plain_state
+from toongan.runs.state_dicts import plain_state
 
 SIZES = [32, 64, 128, 256]
 

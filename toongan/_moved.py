@@ -14,6 +14,7 @@ MOVED = {
     "engine": ("runs.training_loop", "runs.trainer", "runs.plan", "runs.judge", "runs.generate"),
     "hardware": ("devices.hardware",),
     "holdout": ("datasets.holdout",),
+    "nets": ("runs.state_dicts",),
     "trainer": ("runs.trainer",),
 }
 

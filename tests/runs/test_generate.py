@@ -12,7 +12,7 @@ from toongan.models import Generator
 from toongan.runs import generate as generating
 from toongan.runs.files import Run
 from toongan.runs.generate import generate
-from toongan.runs.nets import save_state
+from toongan.runs.state_dicts import save_state
 
 
 def test_generate_repeats_by_seed(tiny_home, tmp_path):

@@ -20,7 +20,7 @@ from PIL import Image
 import toongan
 from toongan import paths
 from toongan.runs import Run, checkpoints, feeding, judge, length, trainer
-from toongan.runs.nets import save_state
+from toongan.runs.state_dicts import save_state
 from toongan.system import locks
 
 pytestmark = pytest.mark.usefixtures("few_faces")

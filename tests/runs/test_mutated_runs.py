@@ -27,7 +27,7 @@ from toongan import (
 from toongan.models import Discriminator, Generator, init_weights
 from toongan.paths import HISTORY_COLUMNS
 from toongan.runs import checkpoints
-from toongan.runs.nets import save_state
+from toongan.runs.state_dicts import save_state
 
 SOAK = 800
 COMMANDS = {"train": TrainConfig, "generate": GenerateConfig, "evaluate": EvaluateConfig, "data": DataConfig}

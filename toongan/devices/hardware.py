@@ -70,6 +70,15 @@ def describe(device: torch.device) -> str:
     return f"CPU, {cores}, {threads} ({platform.machine()})"
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes free on a GPU; None where there is no telling."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return None
+
+
 def counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 

@@ -6,8 +6,8 @@ Imported by: `evaluation` and the command line. It imports `datasets`, `devices`
 """
 
 from .files import Run
-from .nets import load_discriminator, load_generator
 from .rebuild import find_run
+from .state_dicts import load_discriminator, load_generator, save_state
 from .trainer import draw, seeded
 
-__all__ = ["Run", "draw", "find_run", "load_discriminator", "load_generator", "seeded"]
+__all__ = ["Run", "draw", "find_run", "load_discriminator", "load_generator", "save_state", "seeded"]

@@ -12,6 +12,7 @@ from ..config import DataConfig, TrainConfig
 from ..data import shuffled, to_tensor
 from ..datasets import PackedDataset, Split, prepare, split
 from ..devices import Machine, World
+from ..devices.hardware import free_memory
 from ..errors import ToonGANError
 
 AHEAD = 3
@@ -45,15 +46,6 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
             "batch_size",
         )
     return data, parts
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes free on a GPU; None where there is no telling."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return None
 
 
 def place(images: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ..errors import ToonGANError
 from ..paths import HISTORY_COLUMNS, RunFiles, atomic_write, cannot_write, home, replace, sweep, writable_folder
 from ..system.locks import Taken, hold
 from . import checkpoints
-from .nets import save_state
+from .state_dicts import save_state
 
 
 @dataclass(frozen=True)

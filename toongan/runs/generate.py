@@ -12,8 +12,8 @@ from ..data import tile
 from ..errors import ToonGANError, out_of_memory
 from ..paths import atomic_write, display, writable_folder
 from ..system.signature import save_picture
-from .nets import load_generator
 from .rebuild import find_run
+from .state_dicts import load_generator
 from .trainer import draw, seeded
 
 LONGEST_SIDE = {".webp": ("WebP", 16_383), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500)}  # pixels

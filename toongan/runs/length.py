@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ..config import TrainConfig
 from ..devices import Machine
 from ..paths import display
+from ..system.terminal import teller
 from ..training import RECIPES, rate_factor
 from .files import Run
 from .plan import MIN_STEPS, Plan, extended, steps_of
@@ -16,13 +17,7 @@ DEFAULT_MINUTES = 5.0
 BUSY = 0.85
 
 
-def planned(
-    config: TrainConfig,
-    machine: Machine,
-    new_trainer: Callable[[], Trainer],
-    say: Callable[[str], None],
-    progress: bool,
-) -> Plan:
+def planned(config: TrainConfig, machine: Machine, new_trainer: Callable[[], Trainer], progress: bool) -> Plan:
     """The plan of a new run; says how long that is."""
     wall, used = time.perf_counter(), time.thread_time()
     if config.kimg is not None:
@@ -32,7 +27,7 @@ def planned(
         steps, length = timed_steps(new_trainer(), minutes, minutes, 0, progress)
     # Of the one thread that is never without work: how busy the others are depends on their number.
     share = (time.thread_time() - used) / (time.perf_counter() - wall)
-    say_plan(config, machine, steps, length, share, say)
+    say_plan(config, machine, steps, length, share, teller(progress))
     return Plan.new(steps, length)
 
 
@@ -70,11 +65,10 @@ def longer(
     saved: dict,
     new_trainer: Callable[[], Trainer],
     leads: bool,
-    say: Callable[[str], None],
     progress: bool,
 ) -> dict:
-    """A finished run's checkpoint, planned for more steps; the run as it was is copied first."""
-    done, batch = saved["done"], config.batch_size
+    """A finished run's checkpoint, planned for more steps; the run as it was is copied first, by the rank that leads."""
+    done, batch, say = saved["done"], config.batch_size, teller(progress)
     if config.kimg is not None:
         steps, length = steps_of(config.kimg, batch), {"from": "kimg"}
     else:

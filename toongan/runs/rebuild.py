@@ -16,8 +16,8 @@ from ..system.signature import save_picture
 from ..training import RECIPES
 from . import checkpoints
 from .files import Run
-from .nets import load_state, save_state
 from .plan import grids_of
+from .state_dicts import load_state, save_state
 from .trainer import draw, first_weights, make_nets
 
 

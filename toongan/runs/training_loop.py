@@ -106,11 +106,11 @@ class Session:
         new_trainer = partial(Trainer, self.config, images, machine, rows)
         self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
         if saved is None:
-            self.plan = planned(config, machine, new_trainer, self.say, progress)
+            self.plan = planned(config, machine, new_trainer, progress)
             self.set_earlier_aside()
         else:
             if extends(config, saved):
-                saved = longer(config, run, saved, new_trainer, self.world.leads, self.say, progress)
+                saved = longer(config, run, saved, new_trainer, self.world.leads, progress)
             self.plan = Plan.of(saved)
 
         # The nets, and all that watches over them.

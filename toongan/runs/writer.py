@@ -13,7 +13,7 @@ from ..system.signature import save_picture
 from . import checkpoints
 from .files import Run
 from .mirror import Mirror
-from .nets import save_state
+from .state_dicts import save_state
 
 
 class Writer:

@@ -12,7 +12,7 @@ import torch
 from toongan import ToonGANError, load_discriminator, load_generator
 from toongan.models import Discriminator, Generator
 from toongan.runs import checkpoints
-from toongan.runs.nets import save_state
+from toongan.runs.state_dicts import save_state
 
 
 class Harmful:
@@ -197,7 +197,7 @@ def broken(tmp_path, kind):
         ("grey", "its last layer makes 1 channels, not the 3 of a picture"),
         ("too wide", "its latent_dim would be 1000000000, and 4096 is the most"),
         ("twice", "holds some layers twice, under two prefixes"),
-        ("in parts", r"weights in parts \(parametrizations\); save it with toongan.nets.save_state"),
+        ("in parts", r"weights in parts \(parametrizations\); save it with toongan.runs.save_state"),
         ("numbered", "not a plain state dict but holds 0, 1 and .* more"),
         ("nothing", "it has 0 convolutions"),
     ],

@@ -109,7 +109,7 @@ def load_state(path: Path | str) -> dict[str, torch.Tensor]:
         raise ToonGANError(f"{path} holds some layers twice, under two prefixes; {PLAIN}")
     if any(".parametrizations." in key for key in state):
         raise ToonGANError(
-            f"{path} holds weights in parts (parametrizations); save it with toongan.nets.save_state(path, net)."
+            f"{path} holds weights in parts (parametrizations); save it with toongan.runs.save_state(path, net)."
         )
 
     def place(key: str) -> tuple:
