@@ -54,9 +54,8 @@ def ours(
 def deterministic(steps, device: torch.device):
     """Steps with kernels that give the same bytes every time."""
     while True:
-        hardware.be_deterministic(device, True)
-        value = next(steps)
-        hardware.be_deterministic(device, False)
+        with hardware.kernels(device, deterministic=True):
+            value = next(steps)
         yield value
 
 
@@ -97,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
 
     device = hardware.choose_device()
-    hardware.be_deterministic(device, False)
+    torch.backends.cudnn.benchmark = True
     precision = hardware.choose_precision("auto", device)
     other = "fp32" if precision == "bf16" else "bf16"
     with tempfile.TemporaryDirectory() as folder:

@@ -194,6 +194,17 @@ class DataConfig:
         )
 
 
+def options_of(config) -> list[str]:
+    """A configuration as options of the command line: those that differ from the defaults."""
+    found = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            found += [option] if value is True else [option, str(value)]
+    return found
+
+
 def settle(config, **values) -> None:
     """Set fields of a frozen configuration: numbers of NumPy become Python's own, text becomes a path."""
     for name, value in values.items():

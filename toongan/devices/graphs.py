@@ -3,12 +3,16 @@
 At 64 px a fast GPU computes a step in less time than Python needs to ask for it.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 WARM_UP = 3
 TOLERANCE = 0.1
+# Held while a step is recorded: until then no other thread may wait for the device.
+quiet = threading.Lock()
 
 
 class StepGraph:
@@ -37,27 +41,26 @@ class StepGraph:
             put_back(tensors, before)
 
     def record(self, step, tensors: list[torch.Tensor], before: list[torch.Tensor]) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries choose kernels and take memory in their first steps
-            for _ in range(WARM_UP):
+        home, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(home)
+        self.graph, chance = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state()
+        # Whatever happens, the stream and the chances are those that were: a capture that fails leaves its own behind.
+        with torch.cuda.stream(side), quiet, restored(chance):
+            for _ in range(WARM_UP):  # libraries choose kernels and take memory in their first steps
                 step(self.real, self.latent)
-        torch.cuda.current_stream().wait_stream(side)
-
-        put_back(tensors, before)
-        wanted_values = step(self.real, self.latent)
-        wanted = [tensor.clone() for tensor in tensors]
-        put_back(tensors, before)
-
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.values = step(self.real, self.latent)
-        self.graph.replay()
+            put_back(tensors, before)
+            wanted_values = step(self.real, self.latent)
+            wanted = [tensor.clone() for tensor in tensors]
+            put_back(tensors, before)
+            with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
+                self.values = step(self.real, self.latent)
+            self.graph.replay()
+        home.wait_stream(side)
         if not torch.allclose(self.values, wanted_values, TOLERANCE, TOLERANCE):
             raise RuntimeError("the recorded step gives other losses than the step itself")
-        apart = sum(float((is_ - want).abs().sum()) for is_, want in zip(tensors, wanted, strict=True))
-        moved = sum(float((want - was).abs().sum()) for want, was in zip(wanted, before, strict=True))
-        if not apart <= TOLERANCE * moved:
+        apart = sum((is_ - want).abs().sum() for is_, want in zip(tensors, wanted, strict=True))
+        moved = sum((want - was).abs().sum() for want, was in zip(wanted, before, strict=True))
+        if not bool(apart <= TOLERANCE * moved):
             raise RuntimeError("the recorded step gives other weights than the step itself")
 
     def __call__(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -67,7 +70,15 @@ class StepGraph:
         return self.values.clone()
 
 
+@contextmanager
+def restored(chance: torch.Tensor) -> Iterator[None]:
+    """Give the device's random numbers their state back."""
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(chance)
+
+
 def put_back(tensors: list[torch.Tensor], values: list[torch.Tensor]) -> None:
     with torch.no_grad():
-        for tensor, value in zip(tensors, values, strict=True):
-            tensor.copy_(value)
+        torch._foreach_copy_(tensors, values)

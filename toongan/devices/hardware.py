@@ -3,6 +3,9 @@
 import ctypes
 import os
 import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -10,21 +13,39 @@ from ..errors import ToonGANError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes cuda, then mps, then cpu.
+    """`auto` takes cuda, then mps, then cpu; a GPU that this PyTorch cannot compute on is passed over, and named.
 
     Raises:
-        ToonGANError: the device asked for is not on this machine.
+        ToonGANError: the device asked for is not on this machine, or cannot be used.
     """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if not available[name]:
-        raise ToonGANError(f"{name} is not on this machine; use auto or cpu.", "device")
-    return torch.device(name)
+    kinds = [kind for kind, there in available.items() if there] if name == "auto" else [name]
+    for kind in kinds:
+        if not available[kind]:
+            raise ToonGANError(f"{kind} is not on this machine; use auto or cpu.", "device")
+        device = torch.device(kind)
+        if (problem := fault(device)) is None:
+            return device
+        what = f"{describe(device)}, which this PyTorch cannot compute on ({problem})"
+        if name != "auto":
+            raise ToonGANError(f"{name} is {what}; use auto or cpu.", "device")
+        print(f"The GPU of this machine is {what}: it is passed over.", file=sys.stderr, flush=True)
+    raise AssertionError("a CPU is always there")
+
+
+def fault(device: torch.device) -> str | None:
+    """What is wrong with a GPU, tried by one small operation: some are there, and too old; None for nothing."""
+    if device.type == "cpu":
+        return None
+    try:
+        (torch.ones(2, device=device) + 1).sum().item()
+    except RuntimeError as error:
+        return str(error).splitlines()[0].removeprefix("CUDA error: ")
+    return None
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -42,14 +63,28 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def be_deterministic(device: torch.device, wanted: bool) -> None:
-    """Choose kernels that give the same bytes every time, or the fastest; on the CPU they are the same."""
+@contextmanager
+def kernels(device: torch.device, deterministic: bool, strict: bool = True) -> Iterator[None]:
+    """While it lasts, a GPU computes by kernels that give the same bytes every time, or by the fastest.
+
+    On the CPU they are the same.
+
+    Args:
+        strict: whether an operation that has no such kernel is an error, or a warning.
+    """
     if device.type != "cuda":
+        yield
         return
-    if wanted:  # cuBLAS reads this when it starts
+    if deterministic:  # cuBLAS reads this when it starts
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
-    torch.backends.cudnn.benchmark = not wanted
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
+    torch.backends.cudnn.benchmark = not deterministic
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def keep_memory() -> None:

@@ -1,5 +1,6 @@
 """What a run computes on: decided once, at its start, and handed down."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..config import TrainConfig
+from ..config import TrainConfig, options_of
 from . import distributed, hardware
 from .distributed import World
 
@@ -19,8 +20,8 @@ class Machine:
     Attributes:
         device: where the nets are.
         precision: of their forward passes: fp32, bf16 or fp16.
-        graphs: whether a training step is recorded as a CUDA graph: not where losses are scaled by hand (fp16), where
-            ranks wait for one another, or where bytes must repeat.
+        graphs: whether a training step is recorded as a CUDA graph: not where ranks wait for one another, or where bytes
+            must repeat.
         world: the ranks that train together, this process being one.
         memory_format: of weights and feature maps.
     """
@@ -40,9 +41,8 @@ class Machine:
             ToonGANError: the device asked for is not there.
         """
         device = distributed.local_device(hardware.choose_device(config.device))
-        hardware.be_deterministic(device, config.deterministic)
         hardware.keep_memory()
-        with distributed.join(device) as world:
+        with hardware.kernels(device, config.deterministic), distributed.join(device) as world:
             yield cls.on(device, config.precision, world, config.deterministic)
 
     @classmethod
@@ -51,7 +51,7 @@ class Machine:
     ) -> "Machine":
         """The fastest way to compute on a device."""
         precision = hardware.choose_precision(precision, device)
-        graphs = device.type == "cuda" and precision != "fp16" and world.size == 1 and not deterministic
+        graphs = device.type == "cuda" and world.size == 1 and not deterministic
         return cls(device, precision, graphs, world)
 
     @property
@@ -62,6 +62,20 @@ class Machine:
     def place(self, net: nn.Module) -> nn.Module:
         """The net on the device, its batch norm over all ranks."""
         return self.world.synced(net, self.device).to(self.device, memory_format=self.memory_format)
+
+    def idle_gpus(self, config: TrainConfig) -> str | None:
+        """How to use the other GPUs of this machine, if there are any and nobody does."""
+        gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.world.size == 1 else 1
+        if gpus == 1:
+            return None
+        options = f"train {shlex.join(options_of(config))}"
+        return f"This machine has {gpus} GPUs, of which one trains. All of them: torchrun --nproc-per-node {gpus} -m toongan -- {options}"
+
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the device; a GPU fetches it while the host goes on."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def autocast(self) -> AbstractContextManager:
         """The context in which both nets' forward passes run."""

@@ -49,7 +49,9 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
 def measured(config: EvaluateConfig, progress: bool) -> dict:
     start = time.perf_counter()
     evaluation = Evaluation(config, progress)
-    card = evaluation.card()
+    with hardware.kernels(evaluation.device, deterministic=True, strict=False):
+        evaluation.draw()
+        card = evaluation.card()
     card["minutes"] = round((time.perf_counter() - start) / 60, 1)
     card["date"] = time.strftime("%Y-%m-%d")
     folder = card_folder(evaluation.run)
@@ -101,9 +103,13 @@ class Evaluation:
         count = min(config.count, len(rows), len(self.training))
         self.rows, self.floor_rows = evenly(rows, count), evenly(self.training, count)
         self.held_out, self.floor = (np.array(self.data.images[each]) for each in (self.rows, self.floor_rows))
-        latent = torch.randn(count, generator.latent_dim, generator=seeded(config.seed, "evaluate"))
-        self.generated = draw(generator.to(self.device), latent)
+        self.generator, self.count = generator, count
         self.pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+
+    def draw(self) -> None:
+        """Draw the generated pictures."""
+        latent = torch.randn(self.count, self.generator.latent_dim, generator=seeded(self.config.seed, "evaluate"))
+        self.generated = draw(self.generator.to(self.device), latent)
 
     def open_data(self, image_size: int) -> PackedDataset:
         """The data set to compare with: the run's own, or the one asked for."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils._pytree import tree_map_only
 
 from ..errors import ToonGANError
 from ..paths import atomic_write, display
@@ -29,6 +30,7 @@ class Damaged(Exception):
 def encode(state: dict) -> bytes:
     """A checkpoint as bytes, sealed with their own SHA-256."""
     buffer = io.BytesIO()
+    state = tree_map_only(torch.Tensor, torch.Tensor.cpu, state)  # so that any machine can read it
     torch.save({**state, "format": FORMAT}, buffer)
     data = buffer.getvalue()
     # The last two bytes of a zip archive are the length of its comment.
@@ -57,6 +59,16 @@ def decode(data: bytes) -> dict:
         raise Damaged(str(error)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise Damaged("it was written by another version")
+    return as_of_today(state)
+
+
+def as_of_today(state: dict) -> dict:
+    """A checkpoint of this or an earlier version, in which spectral norm had its vectors under other names, in another order."""
+    D = (state.get("trainer") or {}).get("D") or {}
+    for name in [name for name in D if name.endswith("._v")]:
+        layer = name.removesuffix("_v")
+        D[f"{layer}u"], v = D.pop(f"{layer}_u"), D.pop(name)
+        D[f"{layer}v"] = v.reshape(-1, 4, 4).permute(1, 2, 0).flatten()
     return state
 
 

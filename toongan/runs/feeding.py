@@ -12,6 +12,7 @@ from ..config import DataConfig, TrainConfig
 from ..data import shuffled, to_tensor
 from ..datasets import PackedDataset, Split, prepare, split
 from ..devices import Machine, World
+from ..devices.graphs import quiet
 from ..devices.hardware import free_memory
 from ..errors import ToonGANError
 
@@ -85,7 +86,7 @@ def feed(
     if rows is not None:
         order = (rows[chosen] for chosen in order)
     if images.device.type == device.type:
-        return (to_tensor(images[chosen.to(images.device)]) for chosen in order)
+        return (to_tensor(images[machine.upload(chosen)]) for chosen in order)
     return fetched_ahead(images, batch_size // world.size, order, device)
 
 
@@ -108,7 +109,8 @@ def fetched_ahead(
                 if stop.is_set():
                     return
                 if copied is not None:
-                    copied.synchronize()
+                    with quiet:
+                        copied.synchronize()
                 torch.index_select(images, 0, chosen, out=slot)
                 ready.put(slot)
         except Exception as error:  # raised again where it is seen

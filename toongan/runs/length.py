@@ -49,6 +49,8 @@ def say_plan(
         + (f" at {speed:,.0f} images a second" if speed else "")
         + f"; to repeat exactly: --kimg {steps * config.batch_size / 1000!r}"
     )
+    if hint := machine.idle_gpus(config):
+        say(hint)
     if on_cpu and config.device == "auto":
         lasts = f"it takes about {length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
         say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import sys
 import time
 import warnings
@@ -80,7 +81,7 @@ class Trainer:
     def latent(self) -> torch.Tensor:
         """The latent vectors of the next step, `(N, latent_dim)` on the device."""
         latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
-        return self.world.share(latent).to(self.machine.device)
+        return self.machine.upload(self.world.share(latent))
 
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """(1) Update D on a real and a fake batch, (2) update G: the step of chapter 03."""
@@ -90,14 +91,27 @@ class Trainer:
 
     def record(self, real: torch.Tensor, latent: torch.Tensor) -> None:
         """Record the step, once the optimisers have made one and so have all their tensors."""
-        nets = [value for net in (self.G, self.D) for value in net.state_dict().values()]
-        states = [state for each in (self.optimizer_g, self.optimizer_d) for state in each.state.values()]
-        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        scaler = self.scaler.state_dict()
         try:
-            self.graph = StepGraph(self.alternate, nets + moments, real, latent)
+            self.graph = StepGraph(self.alternate, self.tensors(), real, latent)
         except RuntimeError as error:
             warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
             self.graphs = False
+            # A step that broke off leaves behind what it had begun.
+            self.D.requires_grad_(True)
+            self.optimizer_g.zero_grad()
+            self.optimizer_d.zero_grad()
+            self.scaler = self.machine.scaler()
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(scaler)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All that a step changes."""
+        nets = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        states = [state for each in (self.optimizer_g, self.optimizer_d) for state in each.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        scale = [self.scaler._scale, self.scaler._growth_tracker] if self.scaler.is_enabled() else []
+        return nets + moments + scale
 
     def optimizers(self) -> tuple[tuple[torch.optim.Adam, float], ...]:
         """Both, each with its peak learning rate."""
@@ -120,11 +134,15 @@ class Trainer:
     def restore(self, state: dict, step: int) -> None:
         """Go back to what `state()` gave before `step`."""
         for name in self.parts():
-            getattr(self, name).load_state_dict(state[name])
+            if state[name] or name != "scaler":  # that of another precision is empty
+                getattr(self, name).load_state_dict(state[name])
         self.graph = None  # it knows the tensors that were
         for optimizer, peak in self.optimizers():
+            options = self.machine.adam_options(peak)
             for group in optimizer.param_groups:  # saved on another device, perhaps
-                group.update(self.machine.adam_options(peak))
+                group.update(options)
+            for each in optimizer.state.values():
+                each["step"] = each["step"].to(self.machine.device if options["fused"] else "cpu")
         self.chance.set_state(state["chance"])
         self.rate_scale = state["rate_scale"]
         self.go_to(step)
@@ -134,9 +152,10 @@ class Trainer:
         return ["G", "D", *average, "optimizer_g", "optimizer_d", "scaler"]
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number still."""
-        weights = [value for net in (self.G, self.D) for value in net.state_dict().values()]
-        return all(bool(value.isfinite().all()) for value in weights)
+        """Whether every weight is a number still: one wait for the device."""
+        values = [value for net in (self.G, self.D) for value in net.state_dict().values()]
+        largest = torch._foreach_norm([value for value in values if value.is_floating_point()], math.inf)
+        return bool(torch.stack(largest).isfinite().all())
 
     @property
     def generator(self) -> Generator:
