@@ -1,5 +1,6 @@
 """Stopped, killed, out of space, out of numbers: a run goes on, and ends with the same bytes."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -15,8 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import COMMAND, REPOSITORY, TINY, results
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 import toongan
+from toongan.models import SpectralNorm
 from toongan.runs import Run, checkpoints, judge, length, mirror, trainer
 
 pytestmark = pytest.mark.usefixtures("few_faces")
@@ -504,3 +509,17 @@ def test_command_line_goes_on_after_a_signal(tmp_path):
     assert "Going on after" in done.stdout and "Measuring the speed" not in done.stdout
     info = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())
     assert info["finished"] and info["steps"] == steps
+
+
+def test_spectral_norm_of_an_earlier_version_goes_on():
+    """Its vectors had other names, and the order of PyTorch's own: one look at the weight must find nothing new."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 8, 4, bias=False).to(memory_format=torch.channels_last)
+    theirs = spectral_norm(copy.deepcopy(conv))
+    for _ in range(300):
+        wanted = theirs.weight
+    state = {f"main.0.{name}": value for name, value in theirs.state_dict().items()}
+    saved = checkpoints.decode(checkpoints.encode({"trainer": {"D": state}}))["trainer"]["D"]
+    register_parametrization(conv, "weight", SpectralNorm(conv.weight))
+    conv.load_state_dict({name.removeprefix("main.0."): value for name, value in saved.items()})
+    assert torch.allclose(conv.weight, wanted, atol=1e-5)
