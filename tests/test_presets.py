@@ -20,7 +20,7 @@ def test_the_command_line_and_a_notebook_mean_the_same(name):
 
 def test_other_options_win_wherever_they_stand():
     options = ["--seed", "3", "--image_size=32", "--run", "mine"]
-    wanted = TrainConfig(run="mine", image_size=32, minutes=30.0, seed=3)
+    wanted = TrainConfig(run="mine", image_size=32, minutes=10.0, seed=3)
     assert parsed(["train", *options, "--preset", "gpu-128"]) == wanted
     assert parsed(["train", "--preset", "gpu-128", *options]) == wanted
     assert preset("gpu-128", run="mine", image_size=32, seed=3) == wanted

@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import REPOSITORY
 
-from benchmarks import ablation, collapse, few, jobs
+from benchmarks import ablation, collapse, few, jobs, roofline
 from toongan.runs import judge
 
 
@@ -109,3 +109,22 @@ def test_few_pictures_benchmark_judges_all_by_the_same_pictures(benchmark, home,
     assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
     assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
     assert len(list((tmp_path / "few").glob("*.webp"))) == 4
+
+
+def test_roofline_counts_a_step_without_a_gpu(capsys, monkeypatch):
+    work = roofline.work_of_a_step("modern", "bf16", 64, 64, 64)
+    kernels, flops, moved = len(work), sum(each[1] for each in work), sum(each[2] for each in work)
+    assert kernels < 340 and 1.2e9 < moved < 1.3e9, "what a step costs has grown"
+    assert abs(flops / 64 / 2.28e9 - 1) < 0.01
+    largest = roofline.work_of_a_step("modern", "bf16", 64, 128, 64)
+    assert len(largest) == kernels and sum(each[1] for each in largest) > 1.9 * flops
+    card = roofline.CARDS["H100"]
+    assert roofline.seconds(work, card, "bf16") >= max(
+        kernels * card.kernel, flops / card.flops["bf16"], moved / card.bytes
+    )
+    monkeypatch.setattr(sys, "argv", ["roofline", "--image-size", "32", "--batch-size", "16", "--base-channels", "4"])
+    roofline.main()
+    rows = re.findall(
+        r"^\| (?:modern|classic) \| (?:fp32|bf16|fp16) \| 32 \| 16 \| \d+ ", capsys.readouterr().out, re.M
+    )
+    assert len(rows) == 6
