@@ -58,6 +58,7 @@ bench: $(ready)
 	$(python) -m benchmarks.training_step --base-channels 16 --batch-size 64
 	$(python) -m benchmarks.training_step --image-size 128 --rounds 3
 	$(python) -m benchmarks.scale
+	$(python) -m benchmarks.roofline
 
 notebooks: $(ready_dev)
 	$(python) tools/execute.py
