@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from browser import chromium  # noqa: F401  a fixture
@@ -21,6 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+FEW = 240
 TINY = {"count": 128, "image_size": 32, "base_channels": 4, "batch_size": 16}
 COMMAND = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
 
@@ -106,6 +108,26 @@ def results(run) -> dict:
         "history": history,
         "grids": [path.read_bytes() for path in run.grids],
     }
+
+
+@pytest.fixture(scope="session")
+def drawn() -> tuple[np.ndarray, list[dict]]:
+    """720 avatars at 64 px, and their labels."""
+    from toongan.datasets import avatars
+
+    pairs = [avatars.draw("avataaars", number, 64) for number in range(3 * FEW)]
+    names = sorted(set().union(*(seen for _, seen in pairs)))
+    labels = [{name: seen.get(name, "") or "" for name in names} for _, seen in pairs]
+    return np.stack([pixels for pixels, _ in pairs]), labels
+
+
+@pytest.fixture(scope="session")
+def real(drawn) -> tuple[np.ndarray, np.ndarray]:
+    """Features of two halves of real pictures."""
+    from toongan.features import features_of
+
+    found = features_of(drawn[0][: 2 * FEW], side=96)
+    return found[::2], found[1::2]
 
 
 def command(*arguments, home: Path, timeout: int = 300, **options) -> subprocess.CompletedProcess:

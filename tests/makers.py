@@ -1,6 +1,7 @@
 """Real pictures, real broken files and a real server for the tests of data sets."""
 
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+import toongan
 
 
 def drawing(number: int, width: int = 40, height: int = 40) -> Image.Image:
@@ -266,3 +269,15 @@ def stopwatch():
     """Gives a function that tells the seconds since the start."""
     start = time.monotonic()
     yield lambda: time.monotonic() - start
+
+
+def pack(dataset: str, image_size: int = 32, **options) -> toongan.PackedDataset:
+    return toongan.prepare(toongan.DataConfig(dataset, image_size=image_size, **options), progress=False)
+
+
+def reasons(data: toongan.PackedDataset) -> dict[str, str]:
+    """Reason by file, as `left-out.csv` tells it."""
+    with open(data.folder / "left-out.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(data.left_out.values())
+    return {row["source"]: row["reason"] for row in rows}

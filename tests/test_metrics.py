@@ -3,28 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import FEW
 
 from toongan import ToonGANError, metrics
 from toongan.datasets import avatars
 from toongan.features import features_of
-
-FEW = 240
-
-
-@pytest.fixture(scope="module")
-def drawn() -> tuple[np.ndarray, list[dict]]:
-    """720 avatars at 64 px, and their labels."""
-    pairs = [avatars.draw("avataaars", number, 64) for number in range(3 * FEW)]
-    names = sorted(set().union(*(seen for _, seen in pairs)))
-    labels = [{name: seen.get(name, "") or "" for name in names} for _, seen in pairs]
-    return np.stack([pixels for pixels, _ in pairs]), labels
-
-
-@pytest.fixture(scope="module")
-def real(drawn) -> tuple[np.ndarray, np.ndarray]:
-    """Features of two halves of real pictures."""
-    found = features_of(drawn[0][: 2 * FEW], side=96)
-    return found[::2], found[1::2]
 
 
 @pytest.fixture(scope="module")

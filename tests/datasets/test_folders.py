@@ -1,6 +1,5 @@
 """Folders and archives as users bring them, good and bad, packed through the front door."""
 
-import csv
 import hashlib
 import io
 import json
@@ -24,24 +23,14 @@ from makers import (
     huge_png,
     make_tar,
     make_zip,
+    pack,
     pictures,
+    reasons,
 )
 from PIL import Image
 
 import toongan
 from toongan.datasets import outcomes
-
-
-def pack(dataset: str, image_size: int = 32, **options) -> toongan.PackedDataset:
-    return toongan.prepare(toongan.DataConfig(dataset, image_size=image_size, **options), progress=False)
-
-
-def reasons(data: toongan.PackedDataset) -> dict[str, str]:
-    """Reason by file, as `left-out.csv` tells it."""
-    with open(data.folder / "left-out.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == sum(data.left_out.values())
-    return {row["source"]: row["reason"] for row in rows}
 
 
 def own_folder(home: Path, extra: dict[str, bytes] | None = None, count: int = 70) -> Path:

@@ -1,6 +1,5 @@
 """Archives that mean harm, or are damaged."""
 
-import csv
 import gzip
 import io
 import os
@@ -19,23 +18,13 @@ from makers import (
     encoded,
     make_tar,
     make_zip,
+    pack,
     pictures,
+    reasons,
 )
 
 import toongan
 from toongan.datasets import outcomes
-
-
-def pack(dataset: str, image_size: int = 32, **options) -> toongan.PackedDataset:
-    return toongan.prepare(toongan.DataConfig(dataset, image_size=image_size, **options), progress=False)
-
-
-def reasons(data: toongan.PackedDataset) -> dict[str, str]:
-    """Reason by file, as `left-out.csv` tells it."""
-    with open(data.folder / "left-out.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == sum(data.left_out.values())
-    return {row["source"]: row["reason"] for row in rows}
 
 
 def test_nothing_leaves_an_archive(home):

@@ -4,37 +4,18 @@ import json
 import shutil
 import socket
 
-import numpy as np
 import pytest
 import torch
 from conftest import TINY, command
 from makers import drawing, encoded, fill_folder, pictures
 from PIL import Image
+from test_card import GOOD
 
 import toongan
 from toongan import EvaluateConfig, cli, evaluate
 from toongan.datasets import avatars
 from toongan.datasets.holdout import split
 from toongan.evaluation import card, measure
-from toongan.features import features_of
-
-FEW = 240
-
-
-@pytest.fixture(scope="module")
-def drawn() -> tuple[np.ndarray, list[dict]]:
-    """720 avatars at 64 px, and their labels."""
-    pairs = [avatars.draw("avataaars", number, 64) for number in range(3 * FEW)]
-    names = sorted(set().union(*(seen for _, seen in pairs)))
-    labels = [{name: seen.get(name, "") or "" for name in names} for _, seen in pairs]
-    return np.stack([pixels for pixels, _ in pairs]), labels
-
-
-@pytest.fixture(scope="module")
-def real(drawn) -> tuple[np.ndarray, np.ndarray]:
-    """Features of two halves of real pictures."""
-    found = features_of(drawn[0][: 2 * FEW], side=96)
-    return found[::2], found[1::2]
 
 
 @pytest.fixture
@@ -46,16 +27,6 @@ def offline(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-GOOD = {
-    "compared_with": {"never_trained_on": True, "as_in_training": True},
-    "memorisation": {"copies": 0.01},
-    "count": 2500,
-    "variety": 1.0,
-    "figures": {"precision": {"generated": 0.7}, "recall": {"generated": 0.6}},
-    "attributes": {"top": {"legible": True, "values": 34, "forgotten": []}},
-}
 
 
 def copy_of(shared_home, home):

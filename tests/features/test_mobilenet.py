@@ -8,20 +8,8 @@ import torch
 from conftest import REPOSITORY
 
 from toongan import ToonGANError
-from toongan.datasets import avatars
 from toongan.datasets.packed import open_packed
 from toongan.features import FeatureNet, data_features, features_of, load_weights, mobilenet
-
-FEW = 240
-
-
-@pytest.fixture(scope="module")
-def drawn() -> tuple[np.ndarray, list[dict]]:
-    """720 avatars at 64 px, and their labels."""
-    pairs = [avatars.draw("avataaars", number, 64) for number in range(3 * FEW)]
-    names = sorted(set().union(*(seen for _, seen in pairs)))
-    labels = [{name: seen.get(name, "") or "" for name in names} for _, seen in pairs]
-    return np.stack([pixels for pixels, _ in pairs]), labels
 
 
 def test_weights_are_the_ones_recorded():
