@@ -203,7 +203,7 @@ def compute(function, args: tuple, kwargs: dict):
     ):  # which compute nothing
         gpu.work.append(work_of(function, args_, inside, result))
     if gpu.tape is not None:
-        gpu.tape.append((run, result))
+        gpu.tape.append((str(function), run, result))
     if not to_gpu:
         return tree_map_only(
             torch.Tensor, lambda each: each if gpu.computes else torch.zeros_like(each, device="cpu"), result
@@ -432,13 +432,13 @@ def stream(chosen: Stream) -> Iterator[None]:
 
 
 class CUDAGraph:
-    """A recording: its calls, with every number of Python's as it was."""
+    """A recording: its calls, each with its name, and with every number of Python's as it was."""
 
     calls: list = ()
 
     def replay(self) -> None:
         gpu = GPU_NOW[-1]
-        for run, result in self.calls:
+        for _, run, result in self.calls:
             again = run()
             for was, now in zip(tree_leaves(result), tree_leaves(again), strict=True):
                 if isinstance(was, torch.Tensor) and was.numel() and was.data_ptr() != now.data_ptr():

@@ -96,7 +96,8 @@ def test_a_number_that_python_baked_into_a_recording_shows():
 def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision):
     with pretended() as gpu:
         recorded = trainer_on(torch.device("cuda", 0), precision, recipe)
-        plain = trainer_on(torch.device("cuda", 0), precision, recipe, deterministic=True)
+        plain = trainer_on(torch.device("cuda", 0), precision, recipe)
+        plain.graphs = False
         for trainer in (plain, recorded):
             for number in range(20):
                 if number == 1:  # the first one takes its memory, and is recorded
@@ -105,12 +106,12 @@ def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision):
             assert not gpu.waits, gpu.waits
         assert plain.graph is None and recorded.graph is not None
         assert gpu.operations["replay"] == 19 and gpu.captured == []
-        assert_close(recorded, plain, 0.01)  # the rate is a number of 32 bits in one, of 64 in the other
+        assert_close(recorded, plain, 1e-6)
         if precision == "fp32":
             here = trainer_on(torch.device("cpu"), precision, recipe)
             for number in range(20):
                 here.step(number, 40)
-            assert_close(here, plain, 1e-3)
+            assert_close(here, plain, 1e-2)  # its rate is a number of 64 bits, a recorded one's of 32
 
 
 def test_a_recorded_step_in_half_precision_skips_what_overflows(monkeypatch):
@@ -138,8 +139,9 @@ def test_a_recording_that_fails_anywhere_changes_nothing(precision):
         values = [plain.step(number, 40).tolist() for number in range(3)]
         whole = trainer_on(device, precision)
         whole.step(0, 40)
-        points = len(whole.graph.graph.calls)
-        for at in range(0, points, 31):
+        names = [name for name, *_ in whole.graph.graph.calls]
+        of_optimizers = [at for at, name in enumerate(names) if "adam" in name or "amp" in name or "foreach" in name]
+        for at in sorted({*range(0, len(names), 37), *of_optimizers[:: 1 if precision == "fp16" else 4]}):
             gpu.fail_at, gpu.captured = at, []
             trainer = trainer_on(device, precision)
             stream = torch.cuda.current_stream()

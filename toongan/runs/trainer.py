@@ -101,6 +101,12 @@ class Trainer:
             self.D.requires_grad_(True)
             self.optimizer_g.zero_grad()
             self.optimizer_d.zero_grad()
+            for optimizer in (
+                self.optimizer_g,
+                self.optimizer_d,
+            ):  # the scaler hands these over, and multiplies what it finds
+                optimizer.__dict__.pop("grad_scale", None)
+                optimizer.__dict__.pop("found_inf", None)
             self.scaler = self.machine.scaler()
             if self.scaler.is_enabled():
                 self.scaler.load_state_dict(scaler)
