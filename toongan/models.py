@@ -58,28 +58,33 @@ def with_kernel(conv: nn.Module, smooth: bool) -> nn.Module:
 class SpectralNorm(nn.Module):
     """A parametrization: a weight divided by its largest singular value.
 
-    Miyato et al. 2018, algorithm 1, with one round of the power iteration at each look while training.
+    Miyato et al. 2018, algorithm 1, with one round of the power iteration before each update of D.
     """
 
     def __init__(self, weight: torch.Tensor):
         super().__init__()
-        rows = weight.detach().flatten(1)
+        rows = weight.detach().permute(0, 2, 3, 1).flatten(1)
         for name, length in zip("uv", rows.shape):
             self.register_buffer(name, F.normalize(torch.randn(length), dim=0))
         for _ in range(15):
-            self(weight.detach())
+            self.refine(rows)
+
+    @torch.no_grad()
+    def refine(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One round of the power iteration; gives u and v, and keeps them for the next."""
+        u = rows @ self.v
+        u = u / u.norm()
+        v = rows.T @ u
+        v = v / v.norm()
+        torch._foreach_copy_([self.u, self.v], [u, v])
+        return u, v
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         with torch.autocast(weight.device.type, enabled=False):
-            rows, u = weight.permute(0, 2, 3, 1).flatten(1), self.u  # as channels_last lies in memory
-            if self.training:
-                u = (rows @ self.v).detach()
-                u = u / u.norm()
-            stretched = rows.T @ u  # Wᵀu, which is σv
-            v = stretched.detach() / stretched.detach().norm()
-            if self.training:
-                torch._foreach_copy_([self.u, self.v], [u, v])
-            return weight * (stretched @ v).reciprocal()
+            rows = weight.permute(0, 2, 3, 1).flatten(1)  # as channels_last lies in memory
+            updated = self.training and weight.requires_grad
+            u, v = self.refine(rows) if updated else (self.u, self.v)
+            return weight * (u @ (rows @ v)).reciprocal()
 
 # %% ../notebooks/02_dcgan.ipynb #02-18
 def down_block(
@@ -169,10 +174,10 @@ def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn
                 weights.zero_()
             else:
                 weights.normal_(1, 0.02, generator=generator)
-        for module in net.modules():
-            if is_parametrized(module):
-                for _ in range(10):
-                    module.weight  # each look refines spectral norm's estimate of the largest singular value
+    for module in net.modules():
+        if is_parametrized(module):
+            for _ in range(10):
+                module.weight  # each look refines spectral norm's estimate of the largest singular value
     return net
 
 # %% ../notebooks/02_dcgan.ipynb #02-37

@@ -38,7 +38,7 @@ class Relativistic:
 
     @staticmethod
     def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-        drift = (real_logits.mean() + fake_logits.mean()) / 2
+        drift = torch.cat([real_logits, fake_logits]).mean()
         return F.softplus(fake_logits - real_logits).mean() + 0.01 * drift**2
 
     @staticmethod
