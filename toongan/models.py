@@ -115,8 +115,8 @@ def channel_widths(image_size: int, base_channels: int) -> list[int]:
 class Generator(nn.Module):
     """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to pictures `(N, 3, H, W)` in [-1, 1].
 
-    Radford et al. 2015, section 3 and figure 1. With `smooth`, no kernel can draw a checkerboard (Odena et
-    al. 2016).
+    Radford et al. 2015, section 3 and figure 1. With `smooth`, no kernel makes a checkerboard of flat input
+    (Odena et al. 2016).
     """
 
     def __init__(
@@ -139,7 +139,8 @@ class Discriminator(nn.Module):
     """Pictures `(N, 3, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
 
     `norm="batch"` is Radford et al. 2015, section 3; `norm="spectral"` is Miyato et al. 2018, section 2.1;
-    `norm="none"` holds weights that spectral norm has already divided. `smooth` is as in `Generator`.
+    `norm="none"` holds weights that spectral norm has already divided. With `smooth`, all kernels but the first are
+    smooth: a D whose first kernel is smooth is blind to every pattern with a period of two pixels.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.image_size, self.base_channels, self.norm = image_size, base_channels, norm
         widths = channel_widths(image_size, base_channels)
-        layers = down_block(3, widths[0], norm, first=True, smooth=smooth)
+        layers = down_block(3, widths[0], norm, first=True)
         for narrow, wide in zip(widths, widths[1:]):
             layers += down_block(narrow, wide, norm, smooth=smooth)
         last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)

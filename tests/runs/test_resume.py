@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 import toongan
-from toongan.models import SpectralNorm
+from toongan.models import Discriminator, SpectralNorm, down_block, init_weights
 from toongan.runs import Run, checkpoints, judge, length, mirror, trainer
 
 pytestmark = pytest.mark.usefixtures("few_faces")
@@ -523,3 +523,23 @@ def test_spectral_norm_of_an_earlier_version_goes_on():
     register_parametrization(conv, "weight", SpectralNorm(conv.weight))
     conv.load_state_dict({name.removeprefix("main.0."): value for name, value in saved.items()})
     assert torch.allclose(conv.weight, wanted, atol=1e-5)
+
+
+def test_a_smooth_first_kernel_of_an_earlier_version_goes_on():
+    """D computes the same with it, and Adam has moments of its new shape, of the right size."""
+    torch.manual_seed(0)
+    before, now = (init_weights(Discriminator(32, 4, "spectral", smooth=True)).train() for _ in range(2))
+    before.main[0] = down_block(3, 4, "spectral", first=True, smooth=True)[0]
+    adams = [torch.optim.Adam(D.parameters(), 1e-3, (0.0, 0.99)) for D in (before, now)]
+    pictures = torch.randn(8, 3, 32, 32)
+    before(pictures).mean().backward()
+    adams[0].step()
+    trainer = {"D": before.state_dict(), "optimizer_d": adams[0].state_dict()}
+    saved = checkpoints.decode(checkpoints.encode({"trainer": copy.deepcopy(trainer)}))["trainer"]
+    now.load_state_dict(saved["D"])
+    adams[1].load_state_dict(saved["optimizer_d"])
+    assert torch.allclose(now.eval()(pictures), before.eval()(pictures), atol=1e-5)
+    earlier = before.main[0].weight.detach()
+    now.train()(pictures).mean().backward()
+    adams[1].step()
+    assert 0 < (now.main[0].weight.detach() - earlier).abs().max() < 0.1

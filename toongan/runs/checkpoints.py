@@ -9,16 +9,18 @@ import hashlib
 import io
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch.utils._pytree import tree_map_only
 
 from ..errors import ToonGANError
+from ..models import SmoothKernel
 from ..paths import atomic_write, display
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+FIRST = "main.0.parametrizations.weight"
 FORMAT = 2
 DIGEST_LENGTH = 64
 
@@ -63,13 +65,32 @@ def decode(data: bytes) -> dict:
 
 
 def as_of_today(state: dict) -> dict:
-    """A checkpoint of this or an earlier version, in which spectral norm had its vectors under other names, in another order."""
-    D = (state.get("trainer") or {}).get("D") or {}
+    """A checkpoint of this or an earlier version.
+
+    Earlier, spectral norm had its vectors under other names, in another order, and D's first kernel was smooth.
+    """
+    trainer = state.get("trainer") or {}
+    D = trainer.get("D") or {}
     for name in [name for name in D if name.endswith("._v")]:
         layer = name.removesuffix("_v")
         D[f"{layer}u"], v = D.pop(f"{layer}_u"), D.pop(name)
         D[f"{layer}v"] = v.reshape(-1, 4, 4).permute(1, 2, 0).flatten()
+    if f"{FIRST}.1.u" in D:
+        free_first_kernel(D, trainer.get("optimizer_d", {}).get("state", {}).values())
     return state
+
+
+def free_first_kernel(D: dict, moments: Iterable[dict]) -> None:
+    """D's first kernel as the 4×4 cells that the smooth one is laid on, and Adam's moments as far as they can be known."""
+    small, lay = D[f"{FIRST}.original"], SmoothKernel()
+    D[f"{FIRST}.original"] = lay(small)
+    for name in "uv":
+        D[f"{FIRST}.0.{name}"] = D.pop(f"{FIRST}.1.{name}")
+    # A small cell's gradient is the sum over the four that it is laid on.
+    shares = 4 * lay(torch.ones_like(small))
+    for state in moments:
+        if state["exp_avg"].shape == small.shape:
+            state["exp_avg"], state["exp_avg_sq"] = (lay(state[name]) / shares for name in ("exp_avg", "exp_avg_sq"))
 
 
 def save(folder: Path, state: dict) -> bytes:
