@@ -49,7 +49,7 @@ def up_block(
 
 
 def with_kernel(conv: nn.Module, smooth: bool) -> nn.Module:
-    """The convolution with its kernel kept smooth, if so wished."""
+    """The convolution, its kernel kept smooth if `smooth`."""
     if smooth:
         register_parametrization(conv, "weight", SmoothKernel())
     return conv

@@ -74,7 +74,7 @@ class Recipe:
     Attributes:
         loss: what both players minimise.
         norm: D's norm, `batch` or `spectral`.
-        smooth: whether both nets have smooth kernels (chapter 02).
+        smooth: whether the kernels of both nets are smooth, but for D's first (chapter 02).
         rate_g: Adam's peak learning rate for G.
         rate_d: the same for D.
         betas: Adam's, for both.
