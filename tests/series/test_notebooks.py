@@ -72,6 +72,7 @@ def add_solutions(path: Path):
 
 def bring_shipped_run(home: Path, count: int) -> None:
     """The shipped run, as if it had been trained on fewer pictures: chapter 04 draws them, and learns to read them."""
+    shutil.copytree(REPOSITORY / "generated" / "avatars-64", home / "generated" / "avatars-64")
     folder = shutil.copytree(REPOSITORY / "checkpoints" / "avatars-64", home / "checkpoints" / "avatars-64")
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     info["settings"]["count"] = count
