@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -51,16 +52,28 @@ def fault(device: torch.device) -> str | None:
 def choose_precision(name: str, device: torch.device) -> str:
     """`auto` takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32.
 
-    A CPU counts as fast at bf16 only with AMX tiles: AVX-512 knows bf16 too,
-    but there convolutions ran slower than in fp32.
+    See `cpu_is_fast_at_bf16` for which CPUs count as fast.
     """
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return "bf16"
-    return "fp32"
+    return "bf16" if device.type == "cpu" and cpu_is_fast_at_bf16() else "fp32"
+
+
+def cpu_is_fast_at_bf16() -> bool:
+    """Those with AMX tiles are, and AMD's with AVX-512 bf16; one of another maker knew bf16 and was slower in it."""
+    return (
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported() and "AuthenticAMD" in cpu_vendor()
+    )
+
+
+def cpu_vendor() -> str:
+    """What the system says of who made the processor, in whatever form."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
 
 
 @contextmanager
