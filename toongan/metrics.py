@@ -154,18 +154,27 @@ def two_sample_test(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dic
     Each half of the pictures is judged by a classifier that was trained on the other half.
 
     Returns:
-        accuracy, 0.5 being as good as guessing, and its 95 % interval: low, high.
+        accuracy, 0.5 being as good as guessing, and its 95 % interval: low, high;
+        auc: how often a picture of the second set scores higher than one of the first, 0.5 being as good as guessing;
+        fooled: the share of the second set that is taken for the first, where the threshold makes both errors equal.
     """
     features = torch.from_numpy(np.concatenate([first, second]))
     target = torch.cat([torch.zeros(len(first)), torch.ones(len(second))])
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(seed))
     # Both halves hold as many of either set.
     halves = [torch.cat([order[target[order] == kind][part::2] for kind in (0, 1)]) for part in (0, 1)]
-    right = 0
+    scores = torch.empty(len(target))
     for learn, judge in (halves, halves[::-1]):
-        classify = fit_linear(features[learn], target[learn], seed)
-        right += int(((classify(features[judge]) > 0) == (target[judge] == 1)).sum())
-    return {"accuracy": right / len(target), **wilson(right, len(target))}
+        scores[judge] = fit_linear(features[learn], target[learn], seed)(features[judge])
+    right = int(((scores > 0) == (target == 1)).sum())
+    low, high = scores[target == 0].sort().values, scores[target == 1].sort().values
+    auc = torch.searchsorted(low, high).double().mean() / len(low)
+    missed = torch.searchsorted(high, scores).double() / len(high)
+    alarms = 1 - torch.searchsorted(low, scores).double() / len(low)
+    fooled = missed[(missed - alarms).abs().argmin()]
+    return {
+        "accuracy": right / len(target), **wilson(right, len(target)), "auc": float(auc), "fooled": float(fooled),
+    }  # fmt: skip
 
 # %% ../notebooks/05_evaluation.ipynb #05-36
 SIDE = 64
@@ -405,7 +414,7 @@ def memorisation(generated: np.ndarray, held_out: np.ndarray, training: np.ndarr
         copies: the share of generated pictures that are nearer to one than 99 % of the held-out ones are,
         0.01 if nothing is copied;
         prefers_training: how often the nearest real picture is a training picture, among as many of both,
-        0.5 if nothing is copied (Meehan et al. 2020).
+        0.5 if nothing is copied.
     """
     mine, real = nearest(generated, training)[1], nearest(held_out, training)[1]
     rows = np.linspace(0, len(training) - 1, min(len(held_out), len(training))).astype(int)

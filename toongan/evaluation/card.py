@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from .. import metrics
 
@@ -19,6 +20,18 @@ FIGURES = (
     ("density", "density", 1, 3, ""),
     ("coverage", "coverage", 100, 1, " %"),
     ("two_sample", "told from real by a classifier", 100, 1, " %"),
+    ("spectrum_distance", "power of waves, off by", 1, 2, " dB"),
+)
+OCTAVES = (
+    ("frechet_distance", "Fréchet distance at 128 px", 1, ""),
+    ("precision", "precision", 100, " %"),
+    ("auc", "AUC of a classifier", 100, " %"),
+)
+READER = (
+    ("frechet_distance", "Fréchet distance, attribute reader", 1, 1, ""),
+    ("precision", "precision, attribute reader", 100, 1, " %"),
+    ("coverage", "coverage, attribute reader", 100, 1, " %"),
+    ("confidence", "confidence of the attribute reader", 100, 1, " %"),
 )
 
 
@@ -93,6 +106,18 @@ def lines_of(card: dict) -> list[tuple[str, str, str]]:
     lines = []
     for name, title, *form in FIGURES:
         lines.append((title, *(written(card["figures"], name, which, *form) for which in ("generated", "floor"))))
+    fooled = (f"{100 * card['figures']['two_sample'][which]['fooled']:.1f} %" for which in ("generated", "floor"))
+    lines.append(("taken for real by it, at equal errors", *fooled))
+    by_reach = card["figures"]["precision_at"]
+    shares = ([f"{100 * value:.1f}" for value in by_reach[which].values()] for which in ("generated", "floor"))
+    title = f"precision with {', '.join(by_reach['floor'])} neighbours"
+    lines.append((title, *(f"{', '.join(each)} %" for each in shares)))
+    for name, title, factor, unit in OCTAVES:
+        rows = [octave[name] for octave in card["octaves"].values()]
+        both = (", ".join(f"{factor * row[which]:.1f}" for row in rows) for which in ("generated", "floor"))
+        lines.append((f"{title}, shrunk by {', '.join(card['octaves'])}", *(each + unit for each in both)))
+    for name, title, *form in READER if card["reader"] else ():
+        lines.append((title, *(written(card["reader"], name, which, *form) for which in ("generated", "floor"))))
     if card["inception"]:
         for name, title in (("fid", f"FID-{card['count']}, Inception"), ("kid", "KID × 1,000, Inception")):
             factor = 1 if name == "fid" else 1000
@@ -139,8 +164,8 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     """A card as a picture: figures beside their floors, the attributes that differ most, nearest neighbours."""
     legible = {name: one for name, one in (card["attributes"] or {}).items() if one["legible"]}
     worst = sorted(legible, key=lambda name: -legible[name]["distance"])[:CHARTS]
-    fig = plt.figure(figsize=(13, 12 if worst else 8), layout="constrained")
-    heights = [3.2, 4.2, 2.6] if worst else [3.2, 2.6]
+    heights = [5.2, 2.8, 4.2, 2.6] if worst else [5.2, 2.8, 2.6]
+    fig = plt.figure(figsize=(13, sum(heights) + 1.5), layout="constrained")
     parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     fig.suptitle(f"{heading(card)}\n{conditions(card)}", fontsize=11)
     figures, test = parts[0].subplots(1, 2, width_ratios=[2.2, 1])
@@ -153,8 +178,12 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     cells.auto_set_font_size(False)
     cells.set_fontsize(10)
     plot_two_sample(test, card["figures"]["two_sample"])
+    by_octave, by_reach, waves = parts[1].subplots(1, 3)
+    plot_octaves(by_octave, card["octaves"])
+    plot_reaches(by_reach, card["figures"]["precision_at"])
+    plot_spectrum(waves, card["spectrum"])
     if worst:
-        for ax, name in zip(parts[1].subplots(1, CHARTS), [*worst, None, None]):
+        for ax, name in zip(parts[2].subplots(1, CHARTS), [*worst, None, None]):
             if name is None:
                 ax.axis("off")
             else:
@@ -194,3 +223,44 @@ def plot_two_sample(ax: plt.Axes, test: dict) -> None:
         ylabel="right answers (%)",
         title="Told from held-out pictures\n(50 %, dotted: indistinguishable)",
     )
+
+
+def plot_octaves(ax: plt.Axes, octaves: dict) -> None:
+    """The Fréchet distance of pictures that were shrunk first, beside its floor."""
+    at = np.arange(len(octaves))
+    for name, label, shift, form in (
+        ("generated", "generated", -0.2, {"color": "0.8", "hatch": "///"}),
+        ("floor", "floor", 0.2, {"color": "0.35"}),
+    ):
+        heights = [octave["frechet_distance"][name] for octave in octaves.values()]
+        ax.bar(at + shift, heights, 0.4, label=label, edgecolor="0.2", **form)
+    ax.set_xticks(at, [f"by {by}" for by in octaves])
+    ax.set(yscale="log", xlabel="shrunk", ylabel="Fréchet distance, 128 px", title="Which octave gives them away?")
+    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "125" else ""))
+    ax.legend(fontsize=8)
+
+
+def plot_reaches(ax: plt.Axes, precision: dict) -> None:
+    """Precision over the number of neighbours that a real picture's reach is measured by."""
+    for name, style in (("floor", "k-"), ("generated", "k--")):
+        ax.plot(
+            [int(reach) for reach in precision[name]],
+            [100 * value for value in precision[name].values()],
+            style,
+            marker="o",
+            label=name,
+        )
+    ax.set(xscale="log", ylim=(-3, 103), xlabel="neighbours", ylabel="precision (%)", title="How near to real ones?")
+    ax.set_xticks(ticks := [int(reach) for reach in precision["floor"]], ticks)
+    ax.minorticks_off()
+    ax.legend(fontsize=8)
+
+
+def plot_spectrum(ax: plt.Axes, spectrum: dict) -> None:
+    """The power of waves by their length, both directions taken together."""
+    for name, label, style in (("held_out", "held-out real", "k-"), ("generated", "generated", "k--")):
+        power = np.mean(spectrum[name], axis=0)
+        ax.plot(np.arange(1, len(power) + 1), power, style, label=label)
+    ax.set(yscale="log", xlabel="waves in a picture", ylabel="power", title="Right power at every wave length?")
+    ax.legend(fontsize=8)

@@ -21,6 +21,7 @@ from ..devices import hardware
 from ..errors import ToonGANError, out_of_memory
 from ..paths import atomic_write, checkpoint_folder, display, writable_folder
 from ..runs import Run, draw, find_run, load_generator, seeded
+from . import judges
 from .card import EXTRACTOR, conditions, findings, plot_card, rounded, table
 
 PAIRS = 10
@@ -145,8 +146,12 @@ class Evaluation:
         other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training pictures"))
         found = metrics.distances(fake, real, config.seed)
         floor = metrics.distances(other, real, config.seed)
-        found["two_sample"] = metrics.two_sample_test(real, fake, config.seed)
-        floor["two_sample"] = metrics.two_sample_test(real, other, config.seed)
+        for figures, seen, pictures in ((found, fake, self.generated), (floor, other, self.floor)):
+            figures["two_sample"] = metrics.two_sample_test(real, seen, config.seed)
+            figures["precision_at"] = judges.precision_at(seen, real)
+            figures["spectrum_distance"] = judges.spectrum_distance(pictures, self.held_out)
+        three = self.generated, self.held_out, self.floor
+        reader = self.reader()
         card = {
             "run": self.run.name,
             "count": len(self.generated),
@@ -163,7 +168,12 @@ class Evaluation:
             "variety": spread_of(fake) / max(spread_of(real), 1e-9),
             "inception": inception,
             "memorisation": self.memorisation(),
-            "attributes": self.attributes(),
+            "octaves": judges.octaves(*three, config.seed, device, self.bar("Features, shrunk by")),
+            "spectrum": {
+                name: judges.spectrum(pictures).tolist() for name, pictures in zip(("generated", "held_out"), three)
+            },
+            "reader": None if reader is None else judges.by_reader(reader, *three, config.seed),
+            "attributes": None if reader is None else self.attributes(reader),
         }
         card["findings"] = findings(card)
         card["versions"] = {name: version(name) for name in ("torch", "torchvision", "torch-fidelity", "numpy")}
@@ -192,17 +202,18 @@ class Evaluation:
             self.pairs.append((self.generated[number], training[row[number]], float(apart[number])))
         return {"training_pictures": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
 
-    def attributes(self) -> dict | None:
-        """What the attributes of the data become in G; None where the data has none."""
-        labels = self.data.labels
-        learned = [labels[row] for row in self.training]
+    def reader(self) -> metrics.AttributeReader | None:
+        """A net that has learned to read the attributes of the data; None where the data has none."""
+        learned = [self.data.labels[row] for row in self.training]
         if not metrics.learnable(learned):
             return None
         training, text = Part(self.data.images, self.training), self.bar("Learning to read attributes")
-        reader = metrics.AttributeReader(training, learned, self.config.seed, self.device, progress=text)
-        return metrics.attribute_coverage(
-            reader, self.generated, self.held_out, [labels[row] for row in self.rows], self.floor
-        )
+        return metrics.AttributeReader(training, learned, self.config.seed, self.device, progress=text)
+
+    def attributes(self, reader: metrics.AttributeReader) -> dict:
+        """What the attributes of the data become in G."""
+        truth = [self.data.labels[row] for row in self.rows]
+        return metrics.attribute_coverage(reader, self.generated, self.held_out, truth, self.floor)
 
     def inception(self) -> dict:
         """FID and KID proper, beside their floor.

@@ -1,0 +1,114 @@
+"""Judges beside those of chapter 05: every octave of a picture by itself, waves, what a reader of attributes sees.
+
+A feature net that looks at enlarged pictures hardly notices the finest waves, and at first every generated picture is
+told from a real one by them alone. These judges say how far it is to real pictures elsewhere, and each has its floor.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import metrics
+from ..features import features_of
+
+OCTAVES = (1, 2, 4)
+OCTAVE_SIDE = 128
+OCTAVE_COUNT = 1000
+REACHES = (3, 10, 30, 100)
+
+
+def shrunk(pictures: np.ndarray, by: int) -> np.ndarray:
+    """Pictures, uint8 `(N, H, W, 3)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
+    if by == 1:
+        return pictures
+    small = F.avg_pool2d(torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float(), by)
+    large = F.interpolate(small, scale_factor=by, mode="bilinear", align_corners=False)
+    return large.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def octaves(
+    generated: np.ndarray,
+    held_out: np.ndarray,
+    floor: np.ndarray,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: str | None = None,
+) -> dict[str, dict]:
+    """Distances after all sides were shrunk by 1, 2 and 4: which octave of a picture gives it away?
+
+    All are uint8 `(N, H, W, 3)`; the first 1,000 of each are judged, at 128 px.
+
+    Returns:
+        for each factor: frechet_distance, precision, recall and auc (`two_sample_test`), each generated and floor.
+    """
+    sides, found = [each[:OCTAVE_COUNT] for each in (held_out, generated, floor)], {}
+    for by in OCTAVES:
+        text = None if progress is None else f"{progress} {by}"
+        real, *others = (features_of(shrunk(each, by), device, OCTAVE_SIDE, text) for each in sides)
+        both = {}
+        for name, features in zip(("generated", "floor"), others):
+            figures = metrics.distances(features, real, seed)
+            both[name] = {key: figures[key] for key in ("frechet_distance", "precision", "recall")}
+            both[name]["auc"] = metrics.two_sample_test(real, features, seed)["auc"]
+        found[str(by)] = {key: {name: both[name][key] for name in both} for key in both["floor"]}
+    return found
+
+
+def spectrum(pictures: np.ndarray) -> np.ndarray:
+    """Mean power of waves across and down grey pictures, uint8 `(N, H, W, 3)`: `(2, H / 2)`, by waves per picture."""
+    grey = np.asarray(pictures, np.float32).mean(3)
+    grey -= grey.mean((1, 2), keepdims=True)
+    return np.stack([(np.abs(np.fft.rfft(grey, axis=axis)) ** 2).mean((0, 3 - axis))[1:] for axis in (2, 1)])
+
+
+def spectrum_distance(generated: np.ndarray, real: np.ndarray) -> float:
+    """How far the power of a wave is off, in decibels: the mean over all wave lengths and both directions."""
+    return float(10 * np.abs(np.log10(spectrum(generated) + 1e-9) - np.log10(spectrum(real) + 1e-9)).mean())
+
+
+def precision_at(generated: np.ndarray, real: np.ndarray, reaches: tuple[int, ...] = REACHES) -> dict[str, float]:
+    """Share of generated features `(N, L)` within the k-th nearest neighbour of a real one, for several k.
+
+    Kynkäänniemi et al. 2019, section 2, take 3. A wider reach moves long before that one does.
+    """
+    generated, real = torch.from_numpy(generated).double(), torch.from_numpy(real).double()
+    among, apart = torch.cdist(real, real), torch.cdist(generated, real)
+    found = {}
+    for reach in reaches:
+        radii = among.kthvalue(min(reach + 1, len(real)), dim=1).values  # the nearest is itself
+        found[str(reach)] = float((apart <= radii).any(1).double().mean())
+    return found
+
+
+def reader_features(reader: metrics.AttributeReader, pictures: np.ndarray) -> tuple[np.ndarray, float]:
+    """What a reader of attributes sees in pictures, uint8 `(N, H, W, 3)`: features `(N, 128)`, and its mean confidence."""
+    features, sure = [], []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), 256):
+            small = metrics.to_small(pictures[start : start + 256], reader.device)
+            maps = reader.net[:-2](small)
+            logits = reader.net[-2:](maps).float().split(reader.sizes, 1)
+            features.append(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1).float().cpu())
+            sure.append(torch.stack([part.softmax(1).amax(1) for part in logits], 1).mean(1).cpu())
+    return torch.cat(features).numpy(), float(torch.cat(sure).mean())
+
+
+def by_reader(
+    reader: metrics.AttributeReader, generated: np.ndarray, held_out: np.ndarray, floor: np.ndarray, seed: int = 0
+) -> dict[str, dict]:
+    """Distances in the features of a net that knows nothing but the attributes of these very pictures.
+
+    All are uint8 `(N, H, W, 3)`. It looks at hair, eyes and mouths, not at texture.
+
+    Returns:
+        frechet_distance, precision, recall, coverage and confidence, each generated and floor.
+    """
+    real, _ = reader_features(reader, held_out)
+    found = {}
+    for name, pictures in (("generated", generated), ("floor", floor)):
+        features, confidence = reader_features(reader, pictures)
+        figures = metrics.distances(features, real, seed)
+        kept = {key: figures[key] for key in ("frechet_distance", "precision", "recall", "coverage")}
+        for key, value in {**kept, "confidence": confidence}.items():
+            found.setdefault(key, {})[name] = value
+    return found
