@@ -134,6 +134,10 @@ class GenerateConfig:
     """Same seed, same faces."""
     out: Path = Path("grid.png")
     """Picture file to write: .png, .jpg or .webp."""
+    truncation: float = 1.0
+    """Length of the latent vectors, 1 as in training. Shorter ones give more ordinary faces, with fewer flaws and less variety."""
+    best_of: int = 1
+    """Draw so many for each face and keep the one that the run's own D takes for the most real."""
 
     def __post_init__(self):
         settle(
@@ -141,6 +145,8 @@ class GenerateConfig:
             run=check_name(self.run, "run"),
             count=check_range(self.count, "count", 1, 10_000),
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
+            truncation=check_truncation(self.truncation),
+            best_of=check_range(self.best_of, "best_of", 1, 100),
             out=check_picture(self.out, "out"),
         )
 
@@ -270,6 +276,13 @@ def check_length(value: float, option: str) -> float:
         raise ToonGANError(f"must be more than 0, not {number:g}; try 5.", option)
     if number > longest:
         raise ToonGANError(f"must be {longest:,.0f} at most, not {number:g}; try 5.", option)
+    return number
+
+
+def check_truncation(value: float) -> float:
+    number = check_real(value, "truncation")
+    if not 0 < number <= 2:
+        raise ToonGANError(f"must be more than 0 and 2 at most, not {number:g}; try 0.8.", "truncation")
     return number
 
 

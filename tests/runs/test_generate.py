@@ -4,15 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import toongan
 from toongan import GenerateConfig, ToonGANError
-from toongan.models import Generator
+from toongan.data import to_tensor
+from toongan.models import Discriminator, Generator
 from toongan.runs import generate as generating
 from toongan.runs.files import Run
 from toongan.runs.generate import generate
-from toongan.runs.state_dicts import save_state
+from toongan.runs.state_dicts import load_discriminator, load_generator, save_state
+from toongan.runs.trainer import draw
 
 
 def test_generate_repeats_by_seed(tiny_home, tmp_path):
@@ -92,3 +95,33 @@ def test_memory_that_runs_out(tiny_home, tmp_path, monkeypatch):
     with pytest.raises(ToonGANError, match="count 64 is too much for the memory of this machine; try 32."):
         generate(GenerateConfig(run="tiny", out=tmp_path / "x.png"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_of_several_by_the_judgement_of_d(tiny_home):
+    """Of all that were drawn, those that D scores highest, one for each face; and shorter vectors on demand."""
+    run = Run.named("tiny")
+    G, D = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
+
+    def scores(faces: np.ndarray) -> torch.Tensor:
+        with torch.no_grad():
+            return D(to_tensor(torch.from_numpy(faces)))
+
+    chance = torch.Generator().manual_seed(3)
+    best = generating.draw_best(G, D, 12, 5, 0.9, chance)
+    everything = draw(G, 0.9 * torch.randn(60, G.latent_dim, generator=torch.Generator().manual_seed(3)))
+    wanted = scores(everything).view(12, 5).argmax(1)
+    assert np.abs(best.astype(int) - everything.reshape(12, 5, 32, 32, 3)[range(12), wanted]).max() <= 1
+    assert scores(best).mean() > scores(everything).mean()
+
+
+def test_options_that_sharpen_are_checked_and_change_the_faces(tiny_home, tmp_path):
+    plain, shorter, best = (
+        generate(GenerateConfig("tiny", count=4, out=tmp_path / f"{number}.png", **options)).read_bytes()
+        for number, options in enumerate(({}, {"truncation": 0.5}, {"best_of": 3}))
+    )
+    assert len({plain, shorter, best}) == 3
+    for wrong, said in (({"truncation": 0}, "more than 0 and 2 at most"), ({"best_of": 0}, "from 1 to 100")):
+        with pytest.raises(ToonGANError, match=said):
+            GenerateConfig("tiny", **wrong)
+    with pytest.raises(ToonGANError, match="D, which judges pictures of 64 px where G draws 32"):
+        generating.draw_best(Generator(32, 8, 4), Discriminator(64, 4), 2, 2)

@@ -4,16 +4,18 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..config import GenerateConfig
-from ..data import tile
+from ..data import tile, to_pixels
 from ..errors import ToonGANError, out_of_memory
+from ..models import Discriminator, Generator
 from ..paths import atomic_write, display, writable_folder
 from ..system.signature import save_picture
 from .rebuild import find_run
-from .state_dicts import load_generator
+from .state_dicts import load_discriminator, load_generator
 from .trainer import draw, seeded
 
 LONGEST_SIDE = {".webp": ("WebP", 16_383), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500)}  # pixels
@@ -27,12 +29,20 @@ def generate(config: GenerateConfig) -> Path:
         ToonGANError: the run has no usable generator, or the picture cannot be written.
     """
     check_place(config.out)
-    generator = load_generator(find_run(config.run).generator_path)
+    run = find_run(config.run)
+    generator = load_generator(run.generator_path)
+    discriminator = load_discriminator(run.discriminator_path) if config.best_of > 1 else None
     columns = math.ceil(math.sqrt(config.count))
     check_side(config, columns, generator.image_size)
-    latent = torch.randn(config.count, generator.latent_dim, generator=seeded(config.seed, "generate"))
+    chance = seeded(config.seed, "generate")
     try:
-        sheet = tile(draw(generator, latent), columns)
+        if discriminator is None:
+            faces = draw(
+                generator, config.truncation * torch.randn(config.count, generator.latent_dim, generator=chance)
+            )
+        else:
+            faces = draw_best(generator, discriminator, config.count, config.best_of, config.truncation, chance)
+        sheet = tile(faces, columns)
         with atomic_write(config.out) as part:
             save_picture(Image.fromarray(sheet), part)
     except (MemoryError, RuntimeError) as error:
@@ -40,6 +50,41 @@ def generate(config: GenerateConfig) -> Path:
             raise
         raise sentence from error
     return config.out
+
+
+@torch.no_grad()
+def draw_best(
+    generator: Generator,
+    discriminator: Discriminator,
+    count: int,
+    best_of: int,
+    truncation: float = 1.0,
+    chance: torch.Generator | None = None,
+) -> np.ndarray:
+    """Faces, uint8 `(count, H, W, 3)`, each the one of `best_of` that D scores highest.
+
+    A plain form of the rejection sampling of Azadi et al. 2019, section 3: D knows of flaws that G could not mend.
+
+    Args:
+        truncation: length of the latent vectors, 1 as in training (Brock et al. 2019, section 3.1).
+
+    Raises:
+        ToonGANError: the two nets are made for pictures of different sizes.
+    """
+    if generator.image_size != discriminator.image_size:
+        raise ToonGANError(
+            f"asks D, which judges pictures of {discriminator.image_size} px where G draws {generator.image_size}; "
+            "the two are not of one run.",
+            "best_of",
+        )
+    found, at_once = [], max(1, 64 // best_of)
+    for start in range(0, count, at_once):
+        rows = min(at_once, count - start)
+        latent = truncation * torch.randn(rows * best_of, generator.latent_dim, generator=chance)
+        faces = generator(latent)
+        best = discriminator(faces).view(rows, best_of).argmax(1)
+        found.append(to_pixels(faces.unflatten(0, (rows, best_of))[torch.arange(rows), best]).numpy())
+    return np.concatenate(found)
 
 
 def check_place(path: Path) -> None:
