@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from conftest import REPOSITORY
 
+import toongan
 from benchmarks import ablation, collapse, few, jobs, roofline
+from toongan.devices import Machine
 from toongan.runs import judge
 
 
@@ -64,6 +68,23 @@ def test_the_ladder_ends_at_the_modern_recipe():
     ladder = [variants[name].recipe for name in ablation.LADDER]
     assert ladder[0] == RECIPES["classic"] and ladder[-1] == RECIPES["modern"]
     assert len(set(ladder)) == len(ladder)
+
+
+@pytest.mark.parametrize("name", list(ablation.FURTHER))
+def test_what_is_asked_further_trains(name):
+    """A step of each moves both players, and differs from one of the modern recipe."""
+    images = torch.randint(0, 256, (64, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    config, machine = toongan.TrainConfig(base_channels=4, batch_size=16, device="cpu"), Machine(torch.device("cpu"))
+    ends = []
+    for variant in (ablation.variants()[name], ablation.variants()["modern"]):
+        with ablation.in_place_of_modern(variant):
+            trainer = variant.trainer(config, images, machine)
+            first = [each.detach().clone() for each in trainer.D.parameters()]
+            losses = [trainer.step(number, 100).tolist() for number in range(2)]
+        assert all(map(math.isfinite, sum(losses, [])))
+        assert any(not torch.equal(was, now) for was, now in zip(first, trainer.D.parameters()))
+        ends.append([value.sum().item() for value in trainer.generator.state_dict().values()])
+    assert ends[0] != ends[1]
 
 
 def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
