@@ -246,6 +246,14 @@ FURTHER = {
     "top three quarters": Variant({"loss": TopK}),
     "blurred at first": Variant(trainer=BlurredEarly),
     "half-life a fiftieth of the run": Variant({"half_life": 0.02}),
+    # Larger batches, and by which rule the rates should grow with them. The warm-up lasts as many images.
+    **{
+        f"batch {batch}, rates × {factor:.3g}": Variant(
+            {"rate_g": 1e-3 * factor, "rate_d": 5e-4 * factor, "warmup": round(50 * 64 / batch)}, {"batch_size": batch}
+        )
+        for batch in (128, 256)
+        for factor in (1, (batch / 64) ** 0.5, batch / 64)
+    },
 }
 
 

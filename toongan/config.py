@@ -71,8 +71,8 @@ class TrainConfig:
     """Width of both nets."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
-    batch_size: int = 64
-    """Real pictures in a training step, of all GPUs together."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
+    """Real pictures in a training step, of all GPUs together. The default is 32 where fewer than 64 are left to train on."""
     restart: bool = False
     """Begin anew, even if there is an unfinished run of this name to go on with."""
     extend: bool = False
@@ -107,7 +107,7 @@ class TrainConfig:
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
             base_channels=optional(check_range, self.base_channels, "base_channels", *RANGES["base_channels"]),
             latent_dim=check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"]),
-            batch_size=check_range(self.batch_size, "batch_size", *RANGES["batch_size"]),
+            batch_size=optional(check_range, self.batch_size, "batch_size", *RANGES["batch_size"]),
             save_seconds=check_seconds(self.save_seconds, "save_seconds"),
             mirror=optional(check_path, self.mirror, "mirror"),
             recipe=check_choice(self.recipe, "recipe", get_args(Recipe)),
@@ -115,7 +115,7 @@ class TrainConfig:
             precision=check_choice(self.precision, "precision", get_args(Precision)),
         )
         check_switches(self)
-        if self.count is not None and self.batch_size > self.count:
+        if self.count is not None and self.batch_size is not None and self.batch_size > self.count:
             raise ToonGANError(
                 f"is {self.batch_size}, more than the {self.count} pictures to train on; lower it or raise the count.",
                 "batch_size",

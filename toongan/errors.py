@@ -82,11 +82,12 @@ def out_of_memory(error: BaseException, config) -> ToonGANError | None:
     if hasattr(config, "batch_size"):
         ranks = os.environ.get("WORLD_SIZE", "")
         ranks = int(ranks) if ranks.isdecimal() and int(ranks) else 1
-        half = config.batch_size // 2 // ranks * ranks  # all share it evenly, and batch norm wants two each
+        batch = config.batch_size or 64
+        half = batch // 2 // ranks * ranks  # all share it evenly, and batch norm wants two each
         again = "A run that has begun keeps it, so add --restart, or give another --run."
         if half >= 2 * ranks:
             return ToonGANError(
-                f"{config.batch_size} is too much for the memory of this {where}; try {half}. {again}", "batch_size"
+                f"{batch} is too much for the memory of this {where}; try {half}. {again}", "batch_size"
             )
         return ToonGANError(
             f"must be lower for the memory of this {where}; try {max(4, (config.base_channels or 16) // 2)}. {again}",

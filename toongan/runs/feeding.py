@@ -40,7 +40,7 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
         )
     parts = split(data.hashes, None if saved is None else saved.get("held_out", True))
     left = len(parts.training)
-    if config.batch_size > left:
+    if config.batch_size is not None and config.batch_size > left:
         raise ToonGANError(
             f"is {config.batch_size}, more than the {left} pictures to train on ({len(data) - left} "
             "are held back to judge by); try 32.",

@@ -1,4 +1,4 @@
-"""What `run.json` and checkpoints say of a run."""
+"""The settings of a run, as asked for and as decided, and what `run.json` and checkpoints say of it."""
 
 import dataclasses
 import platform
@@ -12,6 +12,9 @@ from ..datasets import PackedDataset, Split, avatars
 from ..devices import Machine
 from .plan import Plan
 
+# Pictures in a step. More of them train a GPU faster and G worse, at equal images and at equal minutes: `benchmarks/`.
+BATCH, FEW = 64, 32
+
 
 def settings_of(config: TrainConfig) -> dict:
     """A configuration as plain values."""
@@ -23,6 +26,19 @@ def settings_of(config: TrainConfig) -> dict:
 def settings_on(config: TrainConfig, machine: Machine) -> dict:
     """The same, with what was chosen where it says `auto`."""
     return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
+
+
+def decided(config: TrainConfig, machine: Machine, saved: dict | None, pictures: int) -> TrainConfig:
+    """The settings with what they leave open: as the run began with, or as suits the machine and the number of pictures.
+
+    Raises:
+        ToonGANError: the processes cannot share a batch evenly.
+    """
+    before = saved["settings"] if saved else {}
+    width = before.get("base_channels") or config.base_channels or machine.base_channels
+    batch = before.get("batch_size") or config.batch_size or (BATCH if pictures >= BATCH else FEW)
+    machine.world.check_share(batch)
+    return dataclasses.replace(config, base_channels=width, batch_size=batch)
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:

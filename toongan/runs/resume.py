@@ -101,7 +101,7 @@ def check_extension(config: TrainConfig, run: Run, saved: dict, changed: list[st
         raise ToonGANError(f"goes on with the same settings, but {'; '.join(others)}.", "extend")
     if not changed:  # it was extended before, to this very length
         return
-    too_short = config.kimg is not None and steps_of(config.kimg, config.batch_size) <= saved["done"]
+    too_short = config.kimg is not None and steps_of(config.kimg, saved["settings"]["batch_size"]) <= saved["done"]
     if too_short or config.minutes is not None and config.minutes * 60 <= saved["seconds"]:
         raise ToonGANError(f"is the length of the whole run, of which {run.name} has had {had}; give more.", "extend")
 
@@ -205,16 +205,16 @@ def changes(config: TrainConfig, saved: dict, progress: bool = False) -> list[st
 def changes_of_settings(config: TrainConfig, saved: dict) -> list[str]:
     before, found = saved["settings"], []
     for name, value in settings_of(config).items():
-        automatic = name == "base_channels" and value is None
+        automatic = name in ("base_channels", "batch_size") and value is None
         if name not in (*FREE_SETTINGS, *WHERE) and not automatic and value != before.get(name):
             found.append(f"--{name.replace('_', '-')} was {before.get(name)} and is now {value}")
     return found
 
 
 def changes_of_length(config: TrainConfig, saved: dict) -> list[str]:
-    found = []
-    if config.kimg is not None and steps_of(config.kimg, config.batch_size) != saved["steps"]:
-        kimg = saved["steps"] * saved["settings"]["batch_size"] / 1000
+    found, batch = [], saved["settings"]["batch_size"]
+    if config.kimg is not None and steps_of(config.kimg, batch) != saved["steps"]:
+        kimg = saved["steps"] * batch / 1000
         found.append(f"--kimg was {kimg:g} and is now {config.kimg:g}")
     if config.minutes is not None and config.minutes != saved["length"].get("minutes"):
         found.append(f"--minutes was {saved['length'].get('minutes')} and is now {config.minutes:g}")

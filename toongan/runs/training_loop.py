@@ -1,6 +1,5 @@
 """A run, told from its beginning to its end: open the data, plan, build, loop (draw, step, record, save), end."""
 
-import dataclasses
 import math
 import sys
 import time
@@ -27,7 +26,7 @@ from .judge import Judge
 from .length import longer, planned
 from .plan import Plan
 from .rebuild import redraw_grids
-from .record import record_of, settings_on
+from .record import decided, record_of, settings_on
 from .resume import extends, find_beginning
 from .trainer import Trainer, draw, seeded
 from .writer import Writer
@@ -64,7 +63,6 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
 def run_training(config: TrainConfig, machine: Machine, lock: ExitStack, progress: bool, show: bool) -> Run:
     world, run = machine.world, Run.named(config.run)
     find(config.dataset)
-    world.check_share(config.batch_size)
     world.agreed(lambda: lock.enter_context(run.locked()))
     saved = world.agreed(lambda: find_beginning(config, run, progress))
     if saved is not None and saved["done"] == saved["steps"] and not extends(config, saved):
@@ -101,9 +99,8 @@ class Session:
         images, rows = place(self.data.images, machine.device), torch.from_numpy(self.split.training)
 
         # The plan.
-        width = saved["settings"]["base_channels"] if saved else config.base_channels or machine.base_channels
-        self.config = dataclasses.replace(config, base_channels=width)
-        new_trainer = partial(Trainer, self.config, images, machine, rows)
+        config = self.config = decided(config, machine, saved, len(rows))
+        new_trainer = partial(Trainer, config, images, machine, rows)
         self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
         if saved is None:
             self.plan = planned(config, machine, new_trainer, progress)

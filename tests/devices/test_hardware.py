@@ -1,0 +1,65 @@
+"""What is chosen for which machine."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from pretend_gpu import pretended
+
+import toongan
+from toongan.devices import Machine, hardware
+from toongan.runs.record import decided
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "tiles, bf16, vendor, precision",
+    [
+        (True, True, "GenuineIntel", "bf16"),
+        (False, True, "vendor_id\t: AuthenticAMD", "bf16"),
+        (False, True, "AMD64 Family 26 Model 2, AuthenticAMD", "bf16"),
+        (False, True, "GenuineIntel", "fp32"),
+        (False, False, "AuthenticAMD", "fp32"),
+        (False, False, "", "fp32"),
+    ],
+)
+def test_a_cpu_trains_in_the_precision_it_is_fast_at(monkeypatch, tiles, bf16, vendor, precision):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(hardware, "cpu_vendor", lambda: vendor)
+    assert hardware.choose_precision("auto", CPU) == precision
+    assert hardware.choose_precision("fp32", CPU) == "fp32"
+
+
+def test_the_maker_of_the_processor_is_known():
+    assert hardware.cpu_vendor()
+
+
+def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
+    config, here = toongan.TrainConfig(), Machine.on(CPU)
+    new = decided(config, here, None, 20_000)
+    assert (new.batch_size, new.base_channels) == (64, 16)
+    assert decided(config, here, None, 63).batch_size == 32
+    before = {"settings": {"batch_size": 16, "base_channels": 8}}
+    assert decided(config, here, before, 20_000) == toongan.TrainConfig(batch_size=16, base_channels=8)
+    assert decided(toongan.TrainConfig(batch_size=96), here, None, 20_000).batch_size == 96
+    with pretended("Tesla T4", (7, 5)):
+        on_a_gpu = decided(config, Machine.on(torch.device("cuda", 0)), None, 20_000)
+        assert (on_a_gpu.batch_size, on_a_gpu.base_channels) == (64, 64)
+
+
+def test_sixty_four_pictures_are_trained_on_without_any_option(home):
+    """56 of them, since 8 are held out: fewer than the usual batch."""
+    folder = home / "mine"
+    folder.mkdir()
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    for number in range(64):
+        Image.fromarray(chance.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    small = {name: value for name, value in TINY.items() if name not in ("batch_size", "count")}
+    config = toongan.TrainConfig(run="mine", dataset=f"folder:{folder}", kimg=0.64, device="cpu", **small)
+    run = toongan.train(config, progress=False)
+    assert run.info()["settings"]["batch_size"] == 32 and run.info()["finished"]
+    assert toongan.train(config, progress=False).info()["sha256"] == run.info()["sha256"]
