@@ -286,7 +286,8 @@ def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
     images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
     sides, machine = {}, Machine(torch.device("cpu"))
     for name, variant in variants().items():
-        config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **variant.settings)
+        settings = {"batch_size": 64, **variant.settings}
+        config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **settings)
         with in_place_of_modern(variant):
             sides[name] = variant.trainer(config, images, machine), config.batch_size
     times = {side: [] for side in sides}
@@ -374,6 +375,11 @@ def main() -> None:
         measure_costs(options.rounds, options.seconds, options.pictures)
     else:
         costs = read_costs(parser)
+        names = [name for name in variants() if options.variants is None or name in options.variants]
+        if unknown := [name for name in names if name not in costs]:
+            parser.error(
+                f"What a step of {', '.join(unknown)} costs is not known: run --costs again, on a quiet machine."
+            )
         toongan.prepare(toongan.DataConfig(count=options.pictures))
         wanted = [
             {
@@ -383,8 +389,7 @@ def main() -> None:
                 "kimg": round(options.kimg / costs[name], 1),
             }
             for seed in options.seeds
-            for name in variants()
-            if options.variants is None or name in options.variants
+            for name in names
         ]
         jobs.run_all("benchmarks.ablation", wanted, TABLE, COLUMNS, options.at_once)
 

@@ -45,7 +45,7 @@ def test_the_runs_that_ship_were_trained_so(name):
     config = preset(name)
     settings = {key: shipped["settings"][key] for key in PRESETS[name] if key != "kimg"}
     assert settings == {key: getattr(config, key) for key in settings}
-    assert round(config.kimg * 1000 / config.batch_size) == shipped["steps"]
+    assert round(config.kimg * 1000 / shipped["settings"]["batch_size"]) == shipped["steps"]
 
 
 def test_help_names_all(capsys):

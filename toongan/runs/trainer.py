@@ -27,7 +27,7 @@ class Trainer:
     Two trainers built from the same configuration and data make the same steps.
 
     Args:
-        config: with its `base_channels` set.
+        config: with its `base_channels` and its `batch_size` set.
         images: uint8 `(N, H, W, 3)`.
         machine: where and how to compute; all ranks of its world make each step together.
         rows: train on these pictures only.
