@@ -246,8 +246,10 @@ def test_fresh_machine_clones_the_repository(tmp_path, monkeypatch):
 def test_hygiene(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     nbformat.validate(nbformat.read(path, as_version=4))
-    assert set(notebook["metadata"]) == {"accelerator", "kernelspec", "language_info"}
-    assert notebook["metadata"]["accelerator"] == "GPU"
+    # Colab gives a GPU to those that ask; free ones are few, and chapters 01 and 02 train nothing.
+    asks = {"accelerator"} if path.name[:2] not in ("01", "02") else set()
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"} | asks
+    assert notebook["metadata"].get("accelerator", "GPU") == "GPU"
     code = cells(path, "code")
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     for cell in code:

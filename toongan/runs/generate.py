@@ -77,13 +77,15 @@ def draw_best(
             "the two are not of one run.",
             "best_of",
         )
+    device = next(generator.parameters()).device
     found, at_once = [], max(1, 64 // best_of)
     for start in range(0, count, at_once):
         rows = min(at_once, count - start)
         latent = truncation * torch.randn(rows * best_of, generator.latent_dim, generator=chance)
-        faces = generator(latent)
+        faces = generator(latent.to(device))
         best = discriminator(faces).view(rows, best_of).argmax(1)
-        found.append(to_pixels(faces.unflatten(0, (rows, best_of))[torch.arange(rows), best]).numpy())
+        chosen = faces.unflatten(0, (rows, best_of))[torch.arange(rows, device=device), best]
+        found.append(to_pixels(chosen).cpu().numpy())
     return np.concatenate(found)
 
 
