@@ -89,7 +89,7 @@ def test_what_is_asked_further_trains(name):
 
 def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "JUDGED", 32)
-    benchmark(ablation, "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "128")
+    benchmark(ablation, "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "320")
     small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
     assert benchmark(ablation, *small).count("frechet_distance") == 1
     table = (tmp_path / "ablation.csv").read_text()
