@@ -155,8 +155,8 @@ def two_sample_test(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dic
 
     Returns:
         accuracy, 0.5 being as good as guessing, and its 95 % interval: low, high;
-        auc: how often a picture of the second set scores higher than one of the first, 0.5 being as good as guessing;
-        fooled: the share of the second set that is taken for the first, where the threshold makes both errors equal.
+        auc: how often one of the second set scores higher than one of the first, 0.5 if it guesses;
+        fooled: the share of the second set that is taken for the first, where both errors are equal.
     """
     features = torch.from_numpy(np.concatenate([first, second]))
     target = torch.cat([torch.zeros(len(first)), torch.ones(len(second))])
@@ -172,9 +172,8 @@ def two_sample_test(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dic
     missed = torch.searchsorted(high, scores).double() / len(high)
     alarms = 1 - torch.searchsorted(low, scores).double() / len(low)
     fooled = missed[(missed - alarms).abs().argmin()]
-    return {
-        "accuracy": right / len(target), **wilson(right, len(target)), "auc": float(auc), "fooled": float(fooled),
-    }  # fmt: skip
+    share = {"accuracy": right / len(target), **wilson(right, len(target))}
+    return {**share, "auc": float(auc), "fooled": float(fooled)}
 
 # %% ../notebooks/05_evaluation.ipynb #05-36
 SIDE = 64

@@ -139,8 +139,8 @@ class Discriminator(nn.Module):
     """Pictures `(N, 3, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
 
     `norm="batch"` is Radford et al. 2015, section 3; `norm="spectral"` is Miyato et al. 2018, section 2.1;
-    `norm="none"` holds weights that spectral norm has already divided. With `smooth`, all kernels but the first are
-    smooth: a D whose first kernel is smooth is blind to every pattern with a period of two pixels.
+    `norm="none"` holds weights that spectral norm has already divided. With `smooth`, all kernels are but the
+    first: a D whose first kernel is smooth is blind to every pattern with a period of two pixels.
     """
 
     def __init__(

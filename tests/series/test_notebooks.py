@@ -50,7 +50,9 @@ def test_runs_on_its_own(path, home, tmp_path, request):
     target = tmp_path / path.name
     with_solutions = tmp_path / f"solved-{path.name}"
     nbformat.write(add_solutions(path), with_solutions)
-    execute.execute(with_solutions, target, SMALL, progress=False)
+    # Chapter 05 halves what a shipped run held out, which goes by content: of 128 pictures it may be 15.
+    small = SMALL | ({"COUNT": 400} if path.stem == "05_evaluation" else {})
+    execute.execute(with_solutions, target, small, progress=False)
     images = [
         output
         for cell in cells(target, "code")
