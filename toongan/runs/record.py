@@ -12,7 +12,7 @@ from ..datasets import PackedDataset, Split, avatars
 from ..devices import Machine
 from .plan import Plan
 
-# Pictures in a step. More of them train a GPU faster and G worse, at equal images and at equal minutes: `benchmarks/`.
+# Pictures in a step. Of as many images, larger batches made worse faces in every run that was measured: `benchmarks/`.
 BATCH, FEW = 64, 32
 
 
