@@ -4,6 +4,7 @@ import numpy as np
 
 from toongan import metrics
 from toongan.evaluation import judges
+from toongan.features import mobilenet
 
 CHANCE = np.random.default_rng(0)
 
@@ -28,9 +29,17 @@ def test_shrinking_takes_the_finest_octave_away_and_no_more():
     assert np.abs(judges.shrunk(real, 2).astype(int) - real).mean() < 12
 
 
-def test_a_weave_is_far_at_the_finest_octave_and_near_at_the_next():
+def test_a_weave_is_far_at_the_finest_octave_and_near_at_the_next(tmp_path, monkeypatch):
     real, other, drawn = smudged(96), smudged(96), woven(smudged(96))
-    found = judges.octaves(drawn, real, other)
+    found = judges.octaves(drawn, real, other, keep=tmp_path)
+    with monkeypatch.context() as patch:
+        seen = []
+        compute = mobilenet.computed
+        patch.setattr(mobilenet, "computed", lambda pictures, *rest: seen.append(pictures) or compute(pictures, *rest))
+        assert judges.octaves(drawn, real, other, keep=tmp_path) == found
+        assert [np.array_equal(each, judges.shrunk(drawn, by)) for each, by in zip(seen, (1, 2, 4), strict=True)]
+        judges.octaves(drawn, real, other[::-1], keep=tmp_path)
+        assert len(seen) == 9, "other pictures are not taken for those that are kept"
     assert list(found) == ["1", "2", "4"]
     finest, next_one = found["1"], found["2"]
     assert finest["frechet_distance"]["generated"] > 2 * finest["frechet_distance"]["floor"]

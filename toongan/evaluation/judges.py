@@ -4,6 +4,8 @@ A feature net that looks at enlarged pictures hardly notices the finest waves, a
 told from a real one by them alone. These judges say how far it is to real pictures elsewhere, and each has its floor.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,18 +35,24 @@ def octaves(
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: str | None = None,
+    keep: Path | None = None,
 ) -> dict[str, dict]:
     """Distances after all sides were shrunk by 1, 2 and 4: which octave of a picture gives it away?
 
     All are uint8 `(N, H, W, 3)`; the first 1,000 of each are judged, at 128 px.
 
+    Args:
+        keep: a folder in which the features of the real pictures are kept for the next time.
+
     Returns:
         for each factor: frechet_distance, precision, recall and auc (`two_sample_test`), each generated and floor.
     """
-    sides, found = [each[:OCTAVE_COUNT] for each in (held_out, generated, floor)], {}
+    sides, found = ((held_out, keep), (generated, None), (floor, keep)), {}
     for by in OCTAVES:
         text = None if progress is None else f"{progress} {by}"
-        real, *others = (features_of(shrunk(each, by), device, OCTAVE_SIDE, text) for each in sides)
+        real, *others = (
+            features_of(shrunk(each[:OCTAVE_COUNT], by), device, OCTAVE_SIDE, text, folder) for each, folder in sides
+        )
         both = {}
         for name, features in zip(("generated", "floor"), others):
             figures = metrics.distances(features, real, seed)

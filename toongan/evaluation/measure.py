@@ -168,7 +168,9 @@ class Evaluation:
             "variety": spread_of(fake) / max(spread_of(real), 1e-9),
             "inception": inception,
             "memorisation": self.memorisation(),
-            "octaves": judges.octaves(*three, config.seed, device, self.bar("Features, shrunk by")),
+            "octaves": judges.octaves(
+                *three, config.seed, device, self.bar("Features, shrunk by"), self.data.folder / "features"
+            ),
             "spectrum": {
                 name: judges.spectrum(pictures).tolist() for name, pictures in zip(("generated", "held_out"), three)
             },

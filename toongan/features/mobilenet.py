@@ -99,7 +99,11 @@ def feature_net(side: int = SIDE, device: str = "cpu") -> FeatureNet:
 
 
 def features_of(
-    pictures: np.ndarray, device: torch.device | str = "cpu", side: int = SIDE, progress: str | None = None
+    pictures: np.ndarray,
+    device: torch.device | str = "cpu",
+    side: int = SIDE,
+    progress: str | None = None,
+    keep: Path | None = None,
 ) -> np.ndarray:
     """Features of pictures: uint8 `(N, H, W, 3)` to float32 `(N, 1280)`.
 
@@ -107,7 +111,32 @@ def features_of(
 
     Args:
         progress: what a progress bar says; None for no bar.
+        keep: a folder in which the features of these very pictures are kept for the next time. A copy that is damaged,
+            or that cannot be written, is no trouble: the features are computed anew.
     """
+    if keep is None:
+        return computed(pictures, device, side, progress)
+    about = f"{pictures.shape} {WEIGHTS_SHA256} {side} {RESIZER} {torch.device(device).type}"
+    key = hashlib.sha256(about.encode() + np.ascontiguousarray(pictures).tobytes()).hexdigest()
+    path = keep / f"{NAME}-{side}px-{key[:16]}.npz"
+    try:
+        with np.load(path) as kept:  # a zip archive: each array has a checksum
+            found = kept["features"]
+        if found.shape == (len(pictures), LENGTH) and found.dtype == np.float32:
+            return found
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    found = computed(pictures, device, side, progress)
+    try:
+        keep.mkdir(exist_ok=True)
+        with atomic_write(path) as part:
+            np.savez(part, features=found)
+    except (OSError, ToonGANError):
+        pass
+    return found
+
+
+def computed(pictures: np.ndarray, device: torch.device | str, side: int, progress: str | None) -> np.ndarray:
     net = feature_net(side, str(device))
     batch = BATCH if torch.device(device).type == "cpu" else 256
     bar = tqdm(
@@ -123,38 +152,17 @@ def features_of(
 
 
 class Packed(Protocol):
-    """What is asked of a packed data set: its folder, its pictures `(N, H, W, 3)`, and what they are known by."""
+    """What is asked of a packed data set: its folder, and its pictures `(N, H, W, 3)`."""
 
     folder: Path
     images: np.ndarray
-    fingerprint: str
 
 
 def data_features(
     data: Packed, rows: np.ndarray, device: torch.device | str = "cpu", progress: str | None = None
 ) -> np.ndarray:
-    """Features of some rows of a data set, float32 `(len(rows), 1280)`, kept beside it for the next time.
-
-    A copy that is damaged, or that cannot be written, is no trouble: the features are computed anew.
-    """
-    about = f"{data.fingerprint} {WEIGHTS_SHA256} {SIDE} {RESIZER} {torch.device(device).type}"
-    key = hashlib.sha256(about.encode() + np.asarray(rows, "<i8").tobytes()).hexdigest()
-    path = data.folder / "features" / f"{NAME}-{SIDE}px-{key[:16]}.npz"
-    try:
-        with np.load(path) as kept:  # a zip archive: each array has a checksum
-            found = kept["features"]
-        if found.shape == (len(rows), LENGTH) and found.dtype == np.float32:
-            return found
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass
-    found = features_of(data.images[rows], device, progress=progress)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with atomic_write(path) as part:
-            np.savez(part, features=found)
-    except (OSError, ToonGANError):
-        pass
-    return found
+    """Features of some rows of a data set, float32 `(len(rows), 1280)`, kept beside it for the next time."""
+    return features_of(np.asarray(data.images[rows]), device, progress=progress, keep=data.folder / "features")
 
 
 class MobileNetFeatures(FeatureExtractorBase):
