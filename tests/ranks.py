@@ -12,7 +12,7 @@ from conftest import TINY
 import toongan
 from toongan import cli
 from toongan.devices import Machine, distributed
-from toongan.runs import trainer
+from toongan.runs import feeding, trainer
 
 
 def replicas(folder: str) -> None:
@@ -27,7 +27,8 @@ def replicas(folder: str) -> None:
             for number in range(8):
                 team.step(number, 8)
             weights = {name: value.data for net in (team.G, team.D) for name, value in net.named_parameters()}
-            pictures = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for batch in seen for picture in batch]
+            pictures = [picture for batch in seen for picture in feeding.pictures_of(images, batch)]
+            pictures = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in pictures]
             torch.save({"weights": weights, "pictures": pictures}, Path(folder) / f"{recipe}-{world.rank}.pt")
             feed.close()
 

@@ -106,6 +106,8 @@ def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision):
             assert not gpu.waits, gpu.waits
         assert plain.graph is None and recorded.graph is not None
         assert gpu.operations["replay"] == 19 and gpu.captured == []
+        launched = gpu.launches - gpu.operations["detach"]
+        assert launched <= 19 * 10, "two rates, two uploads, two copies, the graph, its losses, the average"
         assert_close(recorded, plain, 1e-6)
         if precision == "fp32":
             here = trainer_on(torch.device("cpu"), precision, recipe)

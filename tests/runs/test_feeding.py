@@ -17,8 +17,10 @@ def some_images(count: int = 40) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
 
 
-def take(stream, count: int) -> torch.Tensor:
-    return torch.stack([next(stream).cpu() for _ in range(count)])
+def take(stream, count: int, images: torch.Tensor | None = None) -> torch.Tensor:
+    """The next pictures of `batches`, or of a `feed` from `images`."""
+    found = (next(stream) for _ in range(count))
+    return torch.stack([(each if images is None else feeding.pictures_of(images, each)).cpu() for each in found])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -27,7 +29,7 @@ def test_fetched_ahead_gives_the_very_same_batches(device):
     device = torch.device(device)
     plain = take(batches(images, 8, torch.Generator().manual_seed(5), device), 23)
     ahead = feeding.fetched_ahead(images, 8, shuffled(len(images), 8, torch.Generator().manual_seed(5)), device)
-    assert torch.equal(take(ahead, 23), plain)
+    assert torch.equal(take(ahead, 23, images), plain)
     ahead.close()
     assert "toongan-batches" not in {thread.name for thread in threading.enumerate()}
 
@@ -36,7 +38,7 @@ def test_skipped_batches_are_those_that_were_seen():
     images = torch.from_numpy(some_images())
     plain = take(batches(images, 8, torch.Generator().manual_seed(5)), 23)
     later = feeding.feed(images, 8, torch.Generator().manual_seed(5), Machine(torch.device("cpu")), skip=17)
-    assert torch.equal(take(later, 6), plain[17:])
+    assert torch.equal(take(later, 6, images), plain[17:])
 
 
 def test_trouble_in_the_thread_is_raised_where_it_is_seen():

@@ -1,4 +1,4 @@
-"""A training step recorded once as a CUDA graph, then replayed: one launch instead of some four hundred.
+"""A training step recorded once as a CUDA graph, then replayed: one launch instead of some three hundred.
 
 At 64 px a fast GPU computes a step in less time than Python needs to ask for it.
 """
@@ -16,10 +16,11 @@ quiet = threading.Lock()
 
 
 class StepGraph:
-    """A recorded step; calling it makes the same step with other pictures and latent vectors.
+    """A recorded step; calling it makes the same step with another batch and other latent vectors.
 
     Args:
-        step: takes `(real, latent)` and gives its values; reads and changes only `tensors` and its arguments.
+        step: takes `(batch, latent)` and gives its values. What else it reads stays where it is, and it changes nothing
+            but `tensors`.
         tensors: all that a step changes; as before afterwards.
 
     Raises:
@@ -30,10 +31,10 @@ class StepGraph:
         self,
         step: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         tensors: list[torch.Tensor],
-        real: torch.Tensor,
+        batch: torch.Tensor,
         latent: torch.Tensor,
     ):
-        self.real, self.latent = real.clone(), latent.clone()
+        self.batch, self.latent = batch.clone(), latent.clone()
         before = [tensor.clone() for tensor in tensors]
         try:
             self.record(step, tensors, before)
@@ -47,13 +48,13 @@ class StepGraph:
         # Whatever happens, the stream and the chances are those that were: a capture that fails leaves its own behind.
         with torch.cuda.stream(side), quiet, restored(chance):
             for _ in range(WARM_UP):  # libraries choose kernels and take memory in their first steps
-                step(self.real, self.latent)
+                step(self.batch, self.latent)
             put_back(tensors, before)
-            wanted_values = step(self.real, self.latent)
+            wanted_values = step(self.batch, self.latent)
             wanted = [tensor.clone() for tensor in tensors]
             put_back(tensors, before)
             with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
-                self.values = step(self.real, self.latent)
+                self.values = step(self.batch, self.latent)
             self.graph.replay()
         home.wait_stream(side)
         if not torch.allclose(self.values, wanted_values, TOLERANCE, TOLERANCE):
@@ -63,8 +64,8 @@ class StepGraph:
         if not bool(apart <= TOLERANCE * moved):
             raise RuntimeError("the recorded step gives other weights than the step itself")
 
-    def __call__(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        self.real.copy_(real)
+    def __call__(self, batch: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        self.batch.copy_(batch)
         self.latent.copy_(latent)
         self.graph.replay()
         return self.values.clone()

@@ -76,24 +76,33 @@ def feed(
 ) -> Iterator[torch.Tensor]:
     """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
 
-    Fetched ahead in a thread where the pictures are not on the device. Each rank gets its share of them.
+    Each rank gets its share of them. `pictures_of` makes pictures of what comes.
 
     Args:
         rows: take pictures from these only; from all if None.
+
+    Yields:
+        on the device: rows of `images`, int64 `(N,)`, where these are on the device; else the pixels themselves, uint8
+        `(N, H, W, 3)`, fetched ahead in a thread.
     """
     count, device, world = len(images if rows is None else rows), machine.device, machine.world
     order = map(world.share, itertools.islice(shuffled(count, batch_size, generator), skip, None))
     if rows is not None:
         order = (rows[chosen] for chosen in order)
     if images.device.type == device.type:
-        return (to_tensor(images[machine.upload(chosen)]) for chosen in order)
+        return (machine.upload(chosen) for chosen in order)
     return fetched_ahead(images, batch_size // world.size, order, device)
+
+
+def pictures_of(images: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """A batch of `feed` as pictures `(N, 3, H, W)` in [-1, 1]. A recorded step does this as well."""
+    return to_tensor(images[batch] if batch.ndim == 1 else batch)
 
 
 def fetched_ahead(
     images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """As `batches`, the next few gathered in pinned memory and copied while the device computes."""
+    """The pixels of each batch, the next few gathered in pinned memory and copied while the device computes."""
     on_cuda = device.type == "cuda"
     shape = (batch_size, *images.shape[1:])
     # A slot is refilled only after the copy from it is done.
@@ -126,7 +135,7 @@ def fetched_ahead(
             pixels = slot.to(device, non_blocking=True) if on_cuda else slot.to(device, copy=True)
             copied = torch.cuda.current_stream(device).record_event() if on_cuda else None
             empty.put((slot, copied))
-            yield to_tensor(pixels)
+            yield pixels
     finally:
         stop.set()
         empty.put((None, None))

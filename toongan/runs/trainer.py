@@ -18,7 +18,7 @@ from ..devices import Machine, hardware
 from ..devices.graphs import StepGraph
 from ..models import Discriminator, Generator, init_weights
 from ..training import RECIPES, Recipe, rate_factor, train_step, update_average
-from .feeding import feed
+from .feeding import feed, pictures_of
 
 
 class Trainer:
@@ -70,10 +70,10 @@ class Trainer:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
         factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
         self.set_rates(factor * self.rate_scale)
-        real, latent = next(self.stream), self.latent()
-        values = self.graph(real, latent) if self.graph else self.alternate(real, latent)
+        batch, latent = next(self.stream), self.latent()
+        values = self.graph(batch, latent) if self.graph else self.play(batch, latent)
         if self.graphs and self.graph is None:
-            self.record(real, latent)
+            self.record(batch, latent)
         if self.average is not None:
             update_average(self.average, self.G, number, self.recipe.half_life)
         return self.world.mean(values)
@@ -83,17 +83,21 @@ class Trainer:
         latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
         return self.machine.upload(self.world.share(latent))
 
+    def play(self, batch: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """All of a step that can be recorded: gather the pictures of a batch, and alternate."""
+        return self.alternate(pictures_of(self.images, batch), latent)
+
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """(1) Update D on a real and a fake batch, (2) update G: the step of chapter 03."""
         G, D = self.players
         optimizers = self.optimizer_g, self.optimizer_d
         return train_step(G, D, *optimizers, self.loss, real, latent, self.autocast, self.scaler)
 
-    def record(self, real: torch.Tensor, latent: torch.Tensor) -> None:
+    def record(self, batch: torch.Tensor, latent: torch.Tensor) -> None:
         """Record the step, once the optimisers have made one and so have all their tensors."""
         scaler = self.scaler.state_dict()
         try:
-            self.graph = StepGraph(self.alternate, self.tensors(), real, latent)
+            self.graph = StepGraph(self.play, self.tensors(), batch, latent)
         except RuntimeError as error:
             warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
             self.graphs = False
@@ -101,10 +105,7 @@ class Trainer:
             self.D.requires_grad_(True)
             self.optimizer_g.zero_grad()
             self.optimizer_d.zero_grad()
-            for optimizer in (
-                self.optimizer_g,
-                self.optimizer_d,
-            ):  # the scaler hands these over, and multiplies what it finds
+            for optimizer in (self.optimizer_g, self.optimizer_d):  # the scaler handed these over, and multiplies them
                 optimizer.__dict__.pop("grad_scale", None)
                 optimizer.__dict__.pop("found_inf", None)
             self.scaler = self.machine.scaler()
