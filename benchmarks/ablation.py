@@ -1,7 +1,8 @@
 """What each part of the modern recipe is worth, at equal wall-clock: `python -m benchmarks.ablation`.
 
 The ladder goes from the classic recipe to the modern one, a change at a time; the other variants make one change to the
-modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out pictures.
+modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out pictures, by the judges
+of `benchmarks.quality`; the row `real pictures` has their floors.
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
 (`--costs`), and a variant that costs twice as much sees half as many pictures. So every run can be repeated exactly, and
@@ -24,8 +25,8 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 import toongan
-from toongan import features, metrics, models, training
-from toongan.datasets import evenly, split
+from toongan import models, training
+from toongan.datasets import split
 from toongan.devices import Machine, hardware
 from toongan.models import Discriminator, Generator, SpectralNorm, down_block
 from toongan.runs import judge, load_generator
@@ -35,13 +36,12 @@ from toongan.runs.trainer import Trainer, draw, seeded
 from toongan.training import NonSaturating, Relativistic
 from toongan.variants import Hinge, augment, gradient_penalty
 
-from . import jobs
+from . import jobs, quality
 
 TABLE = jobs.RESULTS / "ablation.csv"
 COSTS = jobs.RESULTS / "ablation-costs.csv"
-COLUMNS = (
-    "variant", "pictures", "seed", "kimg", "frechet_distance", "floor", "precision", "recall", "device", "date", "curve"
-)  # fmt: skip
+COLUMNS = ("variant", "pictures", "seed", "kimg", *quality.COLUMNS, "device", "date", "curve")
+REAL = "real pictures"
 KIMG = 60.0
 POINTS = 8  # of a curve
 
@@ -280,16 +280,20 @@ def in_place_of_modern(variant: Variant):
         training.RECIPES["modern"], runs.Trainer = before
 
 
-def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
-    """Time a step of each variant against one of the modern recipe, in turn, and write the costs of a picture."""
+def measure_costs(names: list[str], rounds: int, seconds: float, pictures: int) -> None:
+    """Time a step of some variants against one of the modern recipe, in turn, and write what a picture costs them.
+
+    A difference of less than 5 % is the machine's, and counts as none. What other variants cost stays as it was.
+    """
     hardware.keep_memory()
     images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
     sides, machine = {}, Machine(torch.device("cpu"))
     for name, variant in variants().items():
-        settings = {"batch_size": 64, **variant.settings}
-        config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **settings)
-        with in_place_of_modern(variant):
-            sides[name] = variant.trainer(config, images, machine), config.batch_size
+        if name in {*names, "modern"}:
+            settings = {"batch_size": 64, **variant.settings}
+            config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **settings)
+            with in_place_of_modern(variant):
+                sides[name] = variant.trainer(config, images, machine), config.batch_size
     times = {side: [] for side in sides}
     for _ in range(rounds):
         for side, (trainer, batch) in sides.items():
@@ -299,14 +303,14 @@ def measure_costs(rounds: int, seconds: float, pictures: int) -> None:
                 steps += 1
             times[side].append((time.perf_counter() - start) / steps / batch)
     reference = times["modern"]
+    known = {row["variant"]: row["cost"] for row in jobs.rows_of(COSTS)}
+    for name, values in times.items():
+        cost = statistics.median(mine / theirs for mine, theirs in zip(values, reference, strict=True))
+        known[name] = f"{cost if abs(cost - 1) >= 0.05 else 1:.3f}"
+        print(f"{name:28} {cost:.2f}", flush=True)
     jobs.RESULTS.mkdir(parents=True, exist_ok=True)
     with open(COSTS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("variant", "cost"))
-        for name, values in times.items():
-            cost = statistics.median(mine / theirs for mine, theirs in zip(values, reference, strict=True))
-            writer.writerow((name, f"{cost:.3f}"))
-            print(f"{name:28} {cost:.2f}", flush=True)
+        csv.writer(file, lineterminator="\n").writerows([("variant", "cost"), *known.items()])
 
 
 def train(name: str, variant: Variant, job: dict) -> toongan.Run:
@@ -325,28 +329,25 @@ def name_of(variant: str, seed: int) -> str:
 
 
 def measure(job: dict) -> dict:
-    """Train a variant and measure it."""
-    variant = variants()[job["variant"]]
-    name = name_of(job["variant"], job["seed"])
-    with mock.patch.object(judge, "JUDGED_KIMG", job["kimg"] / POINTS):
-        run = train(f"ablation-{name}", variant, job)
-    history = run.history()
-    curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
+    """Train a variant and measure it; or measure real pictures."""
     data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
-    both = split(data.hashes)
-    rows, others = both.held_out, both.training
-    real = features.data_features(data, rows)
-    floor = features.data_features(data, evenly(others, len(rows)))
-    generator = load_generator(run.generator_path)
-    samples = draw(generator, torch.randn(len(rows), generator.latent_dim, generator=seeded(0, "evaluate")))
-    found = metrics.distances(features.features_of(samples), real)
-    jobs.keep_samples("ablation", name, samples)
-    jobs.delete(run)
+    parts, curve = split(data.hashes), []
+    if job["variant"] == REAL:
+        figures = quality.floor(data, parts)
+    else:
+        name = name_of(job["variant"], job["seed"])
+        with mock.patch.object(judge, "JUDGED_KIMG", job["kimg"] / POINTS):
+            run = train(f"ablation-{name}", variants()[job["variant"]], job)
+        history = run.history()
+        curve = [(kimg, value) for kimg, value in zip(history["kimg"], history["distance"]) if value is not None]
+        generator = load_generator(run.generator_path)
+        latent = torch.randn(len(parts.held_out), generator.latent_dim, generator=seeded(0, "evaluate"))
+        samples = draw(generator, latent)
+        figures = quality.figures(data, parts, samples)
+        jobs.keep_samples("ablation", name, samples)
+        jobs.delete(run)
     return {
-        "frechet_distance": round(found["frechet_distance"], 2),
-        "floor": round(metrics.distances(floor, real)["frechet_distance"], 2),
-        "precision": round(found["precision"], 4),
-        "recall": round(found["recall"], 4),
+        **figures,
         "device": hardware.describe(torch.device("cpu")).partition(",")[0],
         "date": time.strftime("%Y-%m-%d"),
         "curve": " ".join(f"{kimg:.1f}:{distance:.1f}" for kimg, distance in curve),
@@ -371,23 +372,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of --costs")
     parser.add_argument("--seconds", type=float, default=2.0, help="a round of a variant, for --costs")
     options = jobs.read_options(parser, measure)
+    names = [name for name in variants() if options.variants is None or name in options.variants]
     if options.costs:
-        measure_costs(options.rounds, options.seconds, options.pictures)
+        measure_costs(names, options.rounds, options.seconds, options.pictures)
     else:
         costs = read_costs(parser)
-        names = [name for name in variants() if options.variants is None or name in options.variants]
         if unknown := [name for name in names if name not in costs]:
             parser.error(
                 f"What a step of {', '.join(unknown)} costs is not known: run --costs again, on a quiet machine."
             )
         toongan.prepare(toongan.DataConfig(count=options.pictures))
-        wanted = [
-            {
-                "variant": name,
-                "pictures": options.pictures,
-                "seed": seed,
-                "kimg": round(options.kimg / costs[name], 1),
-            }
+        wanted = [{"variant": REAL, "pictures": options.pictures, "seed": 0, "kimg": 0.0}]
+        wanted += [
+            {"variant": name, "pictures": options.pictures, "seed": seed, "kimg": round(options.kimg / costs[name], 1)}
             for seed in options.seeds
             for name in names
         ]

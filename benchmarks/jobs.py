@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from toongan.data import tile
@@ -38,7 +39,7 @@ def run_all(module: str, jobs: list[dict], table: Path, columns: tuple[str, ...]
     if not done:
         table.write_text(",".join(columns) + "\n", encoding="utf-8")
     jobs = [job for job in jobs if not any(all(row[key] == str(job[key]) for key in job) for row in done)]
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = max(1, torch.get_num_threads() // at_once)  # honours OMP_NUM_THREADS
 
     def measure(job: dict) -> dict:
         command = [sys.executable, "-m", module, "--job", json.dumps(job)]

@@ -89,11 +89,21 @@ def test_what_is_asked_further_trains(name):
 
 def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "JUDGED", 32)
-    benchmark(ablation, "--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "320")
+    (tmp_path / "ablation-costs.csv").write_text("variant,cost\nflips,1.75\n")
+    costs = ["--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "320"]
+    benchmark(ablation, *costs, "--variants", "latent 32")
+    known = (tmp_path / "ablation-costs.csv").read_text().splitlines()
+    assert known[1] == "flips,1.75", "what was not measured again stays"
+    assert sorted(line.partition(",")[0] for line in known[2:]) == ["latent 32", "modern"]
     small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
-    assert benchmark(ablation, *small).count("frechet_distance") == 1
+    assert benchmark(ablation, *small).count("frechet_distance") == 2
     table = (tmp_path / "ablation.csv").read_text()
-    assert len(table.splitlines()) == 2 and len(list((tmp_path / "ablation").glob("*.webp"))) == 1
+    with open(tmp_path / "ablation.csv", newline="", encoding="utf-8") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["real pictures", "latent 32"], "the floors of all judges, and the variant"
+    for name in ("frechet_distance", "shrunk_1", "shrunk_2", "efficientnet", "spectrum"):
+        assert float(rows["latent 32"][name]) > float(rows["real pictures"][name]) > 0, name
+    assert len(list((tmp_path / "ablation").glob("*.webp"))) == 1
     assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
     assert benchmark(ablation, *small) == "" and (tmp_path / "ablation.csv").read_text() == table
     assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
