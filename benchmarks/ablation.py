@@ -34,7 +34,7 @@ from toongan.runs import training_loop as runs
 from toongan.runs.feeding import place
 from toongan.runs.trainer import Trainer, draw, seeded
 from toongan.training import NonSaturating, Relativistic
-from toongan.variants import Hinge, augment, gradient_penalty
+from toongan.variants import Hinge, gradient_penalty
 
 from . import jobs, quality
 
@@ -64,28 +64,6 @@ class Penalised(Trainer):
 
     def penalty(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         return gradient_penalty(self.D, real) + gradient_penalty(self.D, fake)
-
-
-class Flipped(Trainer):
-    """Every second real picture is mirrored."""
-
-    def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        mirrored = torch.rand(len(real), 1, 1, 1, generator=self.chance) < 0.5
-        return super().alternate(torch.where(mirrored, real.flip(3), real), latent)
-
-
-class Augmenting(Discriminator):
-    """A D that sees every picture changed."""
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return super().forward(augment(pictures))
-
-
-class Augmented(Trainer):
-    def make_nets(self) -> tuple[Generator, Discriminator]:
-        G, D = super().make_nets()
-        D.__class__ = Augmenting
-        return G, D
 
 
 class Widths(Trainer):
@@ -233,8 +211,8 @@ CHANGES = {
     "latent 32": Variant(settings={"latent_dim": 32}),
     "G half as wide again": Variant(trainer=WideG),
     "D half as wide again": Variant(trainer=WideD),
-    "flips": Variant(trainer=Flipped),
-    "DiffAugment": Variant(trainer=Augmented),
+    "flips": Variant(settings={"augment": "flips"}),
+    "DiffAugment": Variant(settings={"augment": "diffaugment"}),
 }
 
 # Asked only since D's first kernel is free; `ablation.csv` is older, and has none of them.

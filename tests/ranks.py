@@ -11,8 +11,10 @@ from conftest import TINY
 
 import toongan
 from toongan import cli
+from toongan.conditional import Attributes
 from toongan.devices import Machine, distributed
 from toongan.runs import feeding, trainer
+from toongan.runs.asking import Asked
 
 
 def replicas(folder: str) -> None:
@@ -20,16 +22,29 @@ def replicas(folder: str) -> None:
     cpu = torch.device("cpu")
     with distributed.join(cpu) as world:
         images = torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        for recipe in ("classic", "modern"):
-            team = trainer.Trainer(toongan.TrainConfig(recipe=recipe, **TINY), images, Machine(cpu, world=world))
-            seen, feed = [], team.stream
+        kinds = torch.arange(128).view(-1, 1) % 3
+        asked = Asked(Attributes({"kind": ["a", "b", "c"]}, kinds), kinds)
+        for name, recipe, asks in (
+            ("classic", "classic", None),
+            ("modern", "modern", None),
+            ("asked", "modern", asked),
+        ):
+            config = toongan.TrainConfig(recipe=recipe, **TINY)
+            team = trainer.Trainer(config, images, Machine(cpu, world=world), asked=asks)
+            seen, wished, feed, alternate = [], [], team.stream, team.alternate
             team.stream = (seen.append(batch) or batch for batch in feed)
+            team.alternate = lambda real, latent: wished.append(latent[:, 100:]) or alternate(real, latent)
             for number in range(8):
                 team.step(number, 8)
-            weights = {name: value.data for net in (team.G, team.D) for name, value in net.named_parameters()}
+            if asks:
+                for rows, wishes in zip(seen, wished, strict=True):
+                    assert torch.equal(wishes.argmax(1, keepdim=True), kinds[rows]), (
+                        "each rank has the wishes of its share"
+                    )
+            weights = {key: value.data for net in (team.G, team.D) for key, value in net.named_parameters()}
             pictures = [picture for batch in seen for picture in feeding.pictures_of(images, batch)]
             pictures = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in pictures]
-            torch.save({"weights": weights, "pictures": pictures}, Path(folder) / f"{recipe}-{world.rank}.pt")
+            torch.save({"weights": weights, "pictures": pictures}, Path(folder) / f"{name}-{world.rank}.pt")
             feed.close()
 
 

@@ -39,7 +39,7 @@ def test_a_name_that_is_none():
         parsed(["train", "--preset", "gpu"])
 
 
-@pytest.mark.parametrize("name", ["avatars-64", "avatars-128", "adventurer-64"])
+@pytest.mark.parametrize("name", ["avatars-64", "avatars-128", "adventurer-64", "on-request-64"])
 def test_the_runs_that_ship_were_trained_so(name):
     shipped = RunFiles(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name).info()
     config = preset(name)

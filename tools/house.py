@@ -18,7 +18,7 @@ from matplotlib.patches import FancyArrowPatch  # noqa: E402
 from matplotlib.path import Path as Curve  # noqa: E402
 
 PICTURE = Path(__file__).resolve().parent.parent / "book" / "static" / "house.svg"
-LESSONS = ("data", "models", "training", "results", "metrics", "variants")
+LESSONS = ("data", "models", "training", "results", "metrics", "variants", "conditional")
 PLAIN = ("config", "errors", "paths", "presets", "features")
 LEFT_OUT = ("__main__", "_moved")
 # From the top of the picture to its bottom, each with what it is for.

@@ -1,6 +1,6 @@
 """A notebook series that teaches a DCGAN to draw cartoon faces.
 
-The lessons, exported from the chapters: `data`, `models`, `training`, `results`, `metrics`, `variants`.
+The lessons, exported from the chapters: `data`, `models`, `training`, `results`, `metrics`, `variants`, `conditional`.
 Plain modules, for everyone: `config`, `presets`, `errors`, `paths`, and `features`.
 Folders, each of which imports only what stands before it: `system`; `datasets` and `devices`; `runs`; `evaluation`. Then `cli`.
 """

@@ -20,7 +20,7 @@ class TrainCommand:
 
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Settings of a named run, of which other options may change some: quickstart, avatars-64, avatars-128, adventurer-64, gpu-64, gpu-128, gpu-anime, eight-gpus."""
+    """Settings of a named run, of which other options may change some: quickstart, avatars-64, avatars-128, adventurer-64, on-request-64, gpu-64, gpu-128, gpu-anime, eight-gpus."""
 
     def __post_init__(self):
         optional(check_choice, self.preset, "preset", tuple(PRESETS))

@@ -41,6 +41,7 @@ LONGEST_FILE_NAME = 255  # bytes, on every common file system
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 Recipe = Literal["modern", "classic"]
+Augment = Literal["none", "flips", "diffaugment", "both"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -71,8 +72,16 @@ class TrainConfig:
     """Width of both nets."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
+    ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None
+    """Learn to draw on request: attributes of the labels, such as top,accessories, or all. Then generate takes --want (chapter 08)."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
     """Real pictures in a training step, of all GPUs together. The default is 32 where fewer than 64 are left to train on."""
+    augment: Augment = "none"
+    """For few pictures. flips: every second one mirrored. diffaugment: D sees all pictures shifted, recoloured, with a hole (chapter 06)."""
+    start: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Begin with the nets of a trained run in place of random ones: its name, its folder, or its two files as G.pth,D.pth."""
+    freeze: int = 0
+    """Layers of D, from the first on, that stay as --start has them (Mo et al. 2020)."""
     restart: bool = False
     """Begin anew, even if there is an unfinished run of this name to go on with."""
     extend: bool = False
@@ -107,6 +116,10 @@ class TrainConfig:
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
             base_channels=optional(check_range, self.base_channels, "base_channels", *RANGES["base_channels"]),
             latent_dim=check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"]),
+            ask=optional(check_names, self.ask, "ask"),
+            augment=check_choice(self.augment, "augment", get_args(Augment)),
+            start=optional(check_start, self.start),
+            freeze=check_range(self.freeze, "freeze", 0, self.image_size.bit_length() - 3),
             batch_size=optional(check_range, self.batch_size, "batch_size", *RANGES["batch_size"]),
             save_seconds=check_seconds(self.save_seconds, "save_seconds"),
             mirror=optional(check_path, self.mirror, "mirror"),
@@ -115,6 +128,8 @@ class TrainConfig:
             precision=check_choice(self.precision, "precision", get_args(Precision)),
         )
         check_switches(self)
+        if self.freeze and self.start is None:
+            raise ToonGANError("keeps layers as a trained run has them; name one with start.", "freeze")
         if self.count is not None and self.batch_size is not None and self.batch_size > self.count:
             raise ToonGANError(
                 f"is {self.batch_size}, more than the {self.count} pictures to train on; lower it or raise the count.",
@@ -138,6 +153,8 @@ class GenerateConfig:
     """Length of the latent vectors, 1 as in training. Shorter ones give more ordinary faces, with fewer flaws and less variety."""
     best_of: int = 1
     """Draw so many for each face and keep the one that the run's own D takes for the most real."""
+    want: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE", help_behavior_hint="")] = ()
+    """What the faces should have, such as top=bun accessories=round, of a run trained with --ask. The rest is as in the data. "?=?" lists the attributes, "top=?" the values of one."""
 
     def __post_init__(self):
         settle(
@@ -147,6 +164,7 @@ class GenerateConfig:
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
             truncation=check_truncation(self.truncation),
             best_of=check_range(self.best_of, "best_of", 1, 100),
+            want=check_wishes(self.want, "want"),
             out=check_picture(self.out, "out"),
         )
 
@@ -207,7 +225,9 @@ def options_of(config) -> list[str]:
         value = getattr(config, field.name)
         if value != field.default:
             option = f"--{field.name.replace('_', '-')}"
-            found += [option] if value is True else [option, str(value)]
+            found += (
+                [option, *value] if isinstance(value, tuple) else [option] if value is True else [option, str(value)]
+            )
     return found
 
 
@@ -327,6 +347,42 @@ def check_text(value: str, option: str) -> str:
     if "\0" in value:
         raise ToonGANError(f"holds a zero byte, which no name can: {shown(value)}.", option)
     return str.__str__(value)
+
+
+def check_start(value: str | os.PathLike) -> str:
+    """A run, a folder, or two files with a comma between them."""
+    text = check_text(os.fspath(value) if isinstance(value, os.PathLike) else value, "start")
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts) or len(parts) > 2:
+        raise ToonGANError(f"must be the name of a run, its folder, or G.pth,D.pth, not {shown(value)}.", "start")
+    return ",".join(parts)
+
+
+def check_names(value: str, option: str) -> str:
+    """Names with commas between them, none of them twice."""
+    names = [name.strip() for name in check_text(value, option).split(",")]
+    if not all(names):
+        raise ToonGANError(f"must be names with commas between them, or all, not {shown(value)}.", option)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ToonGANError(f"names {shown(twice)} twice; once is enough.", option)
+    return ",".join(names)
+
+
+def check_wishes(value: tuple[str, ...] | list[str] | dict[str, str], option: str) -> tuple[str, ...]:
+    """Wishes such as `top=bun`, no attribute twice."""
+    if isinstance(value, dict):
+        value = tuple(f"{name}={wanted}" for name, wanted in value.items())
+    if isinstance(value, str) or not isinstance(value, (tuple, list)):
+        raise ToonGANError(f'must be wishes such as ("top=bun",), not {shown(value)}.', option)
+    names = []
+    for wish in value:
+        name, equals, _ = check_text(wish, option).partition("=")
+        if not name or not equals:
+            raise ToonGANError(f"must be wishes such as top=bun, not {shown(wish)}.", option)
+        if name in names:
+            raise ToonGANError(f"says twice what {name} should be; say it once.", option)
+        names.append(name)
+    return tuple(value)
 
 
 def check_name(name: str, option: str, longest: int = LONGEST_NAME) -> str:

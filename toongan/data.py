@@ -88,7 +88,7 @@ def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
 
 # %% ../notebooks/01_dataset.ipynb #01-33a
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers of the pictures in each batch, for ever.
+    """Numbers of the pictures in each batch, endlessly.
 
     Every epoch has a new order, and no batch that would not be full.
     """

@@ -8,10 +8,11 @@ SHIPPED = {"device": "cpu", "precision": "fp32"}
 PRESETS = {
     # make faces: five minutes on any machine
     "quickstart": {"minutes": 5.0},
-    # the runs that ship
+    # the bundled runs
     "avatars-64": {"base_channels": 24, "kimg": 3200.0, **SHIPPED, "precision": "bf16"},
     "avatars-128": {"image_size": 128, "base_channels": 16, "kimg": 600.0, **SHIPPED},
     "adventurer-64": {"dataset": "avatars:adventurer", "base_channels": 16, "kimg": 1300.0, **SHIPPED},
+    "on-request-64": {"ask": "all", "base_channels": 24, "kimg": 1150.0, **SHIPPED, "precision": "bf16"},
     # make gpu: one GPU
     "gpu-64": {"minutes": 10.0},
     "gpu-128": {"image_size": 128, "minutes": 10.0},

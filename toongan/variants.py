@@ -31,26 +31,31 @@ def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     return slope.square().sum((1, 2, 3)).mean()
 
 # %% ../notebooks/06_better_faces.ipynb #06-34
-def augment(pictures: torch.Tensor) -> torch.Tensor:
+def augment(pictures: torch.Tensor, chances: torch.Tensor | None = None) -> torch.Tensor:
     """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, 3, H, W)`.
 
     Differentiable. Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
+
+    Args:
+        chances: what decides, `(N, 7)` in [0, 1); drawn anew if None.
     """
     n, _, side, _ = pictures.shape
-    uniform = torch.rand(3, n, 1, 1, 1, device=pictures.device)
-    pictures = pictures + uniform[0] - 0.5
+    chances = torch.rand(n, 7, device=pictures.device) if chances is None else chances
+    bright, saturated, contrasted = chances[:, :3].T.reshape(3, n, 1, 1, 1)
+    pictures = pictures + bright - 0.5
     grey = pictures.mean(1, keepdim=True)
-    pictures = (pictures - grey) * 2 * uniform[1] + grey
+    pictures = (pictures - grey) * 2 * saturated + grey
     middle = pictures.mean((1, 2, 3), keepdim=True)
-    pictures = (pictures - middle) * (uniform[2] + 0.5) + middle
+    pictures = (pictures - middle) * (contrasted + 0.5) + middle
 
-    shift = 2 * torch.randint(-side // 8, side // 8 + 1, (n, 2), device=pictures.device) / side
+    most = side // 8
+    shift = (chances[:, 3:5] * (2 * most + 1)).floor() - most
     move = torch.eye(2, 3, device=pictures.device).repeat(n, 1, 1)
-    move[:, :, 2] = shift
+    move[:, :, 2] = 2 * shift / side
     grid = F.affine_grid(move, list(pictures.shape), align_corners=False)
     pictures = F.grid_sample(pictures, grid, mode="nearest", align_corners=False)
 
     row = torch.arange(side, device=pictures.device)
-    centre = torch.randint(side, (2, n, 1), device=pictures.device)
+    centre = (chances[:, 5:].T * side).floor()[..., None]
     rows, columns = ((row - where).abs() < side // 4 for where in centre)
     return pictures * ~(rows[:, :, None] & columns[:, None, :])[:, None]

@@ -159,7 +159,7 @@ def test_nothing_but_zeros_behind_the_end(tmp_path):
 
 
 def test_a_header_that_leads_back_to_itself(tmp_path):
-    """A size below zero, by which tarfile would go round for ever."""
+    """A size below zero, by which tarfile would loop forever."""
     before = b""
     for name, data in pictures(2).items():
         member = tarfile.TarInfo(name)

@@ -45,9 +45,9 @@ def two_ranks(tmp_path_factory, few_drawn):
 def test_replicas_stay_equal_and_share_the_data(tmp_path):
     done = torchrun("tests/ranks.py", "replicas", tmp_path, home=tmp_path)
     assert done.returncode == 0, done.stderr
-    for recipe in ("classic", "modern"):
-        first, second = (torch.load(tmp_path / f"{recipe}-{rank}.pt") for rank in (0, 1))
-        assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+    for name in ("classic", "modern", "asked"):
+        first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
+        assert all(torch.equal(value, second["weights"][key]) for key, value in first["weights"].items())
         assert len(set(first["pictures"] + second["pictures"])) == 128  # one epoch: every picture, and each once
 
 

@@ -12,8 +12,10 @@ from conftest import TINY
 from pretend_gpu import GPU_NOW, OnGPU, WrongDevice, pretended
 
 import toongan
+from toongan.conditional import Attributes
 from toongan.devices import Machine, graphs, hardware
 from toongan.runs import checkpoints
+from toongan.runs.asking import Asked
 from toongan.runs.feeding import place
 from toongan.runs.trainer import Trainer
 
@@ -23,10 +25,18 @@ STEPS = 40
 CONFIG = toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, save_seconds=0, **TINY)
 
 
-def trainer_on(device: torch.device, precision: str = "fp32", recipe: str = "modern", **options) -> Trainer:
+def trainer_on(
+    device: torch.device,
+    precision: str = "fp32",
+    recipe: str = "modern",
+    asked: Asked | None = None,
+    augment: str = "none",
+    **options,
+) -> Trainer:
     pictures = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
     machine = Machine.on(device, precision, **options)
-    return Trainer(toongan.TrainConfig(recipe=recipe, **TINY), place(pictures, machine.device), machine)
+    config = toongan.TrainConfig(recipe=recipe, augment=augment, **TINY)
+    return Trainer(config, place(pictures, machine.device), machine, asked=asked)
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -91,12 +101,22 @@ def test_a_number_that_python_baked_into_a_recording_shows():
 # --- training -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", ["modern", "classic"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision):
+KINDS = torch.arange(128).view(-1, 1) % 3
+ASKED = Asked(Attributes({"kind": ["a", "b", "c"]}, KINDS), KINDS)
+
+
+@pytest.mark.parametrize(
+    "precision, recipe, more",
+    [
+        *((precision, recipe, {}) for precision in ("fp32", "bf16", "fp16") for recipe in ("modern", "classic")),
+        pytest.param("fp32", "modern", {"asked": ASKED}, id="on-request-fp32"),
+        pytest.param("fp16", "modern", {"asked": ASKED, "augment": "both"}, id="on-request-augmented-fp16"),
+    ],
+)
+def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision, more):
     with pretended() as gpu:
-        recorded = trainer_on(torch.device("cuda", 0), precision, recipe)
-        plain = trainer_on(torch.device("cuda", 0), precision, recipe)
+        recorded = trainer_on(torch.device("cuda", 0), precision, recipe, **more)
+        plain = trainer_on(torch.device("cuda", 0), precision, recipe, **more)
         plain.graphs = False
         for trainer in (plain, recorded):
             for number in range(20):
@@ -110,7 +130,7 @@ def test_a_recorded_run_is_the_run_itself_and_never_waits(recipe, precision):
         assert launched <= 19 * 10, "two rates, two uploads, two copies, the graph, its losses, the average"
         assert_close(recorded, plain, 1e-6)
         if precision == "fp32":
-            here = trainer_on(torch.device("cpu"), precision, recipe)
+            here = trainer_on(torch.device("cpu"), precision, recipe, **more)
             for number in range(20):
                 here.step(number, 40)
             assert_close(here, plain, 1e-2)  # its rate is a number of 64 bits, a recorded one's of 32
@@ -132,8 +152,9 @@ def test_a_recorded_step_in_half_precision_skips_what_overflows(monkeypatch):
         assert_close(*sides, 1e-5)
 
 
+@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_recording_that_fails_anywhere_changes_nothing(precision):
+def test_a_recording_that_fails_anywhere_changes_nothing(precision, every):
     """At every operation of a step: training goes on without, and with the very numbers of a run that never recorded."""
     with pretended("NVIDIA H100 80GB HBM3", (9, 0)) as gpu:
         device = torch.device("cuda", 0)
@@ -143,7 +164,7 @@ def test_a_recording_that_fails_anywhere_changes_nothing(precision):
         whole.step(0, 40)
         names = [name for name, *_ in whole.graph.graph.calls]
         of_optimizers = [at for at, name in enumerate(names) if "adam" in name or "amp" in name or "foreach" in name]
-        for at in sorted({*range(0, len(names), 37), *of_optimizers[:: 1 if precision == "fp16" else 4]}):
+        for at in sorted({*range(0, len(names), every), *of_optimizers[:: 1 if precision == "fp16" else 4]}):
             gpu.fail_at, gpu.captured = at, []
             trainer = trainer_on(device, precision)
             stream = torch.cuda.current_stream()

@@ -115,7 +115,7 @@ def test_any_value_from_a_notebook(kind, chosen):
         assert "\n" not in str(error) and len(str(error)) < 600
         str(error).encode("utf-8")
     else:
-        plain = (str, int, float, bool, Path, type(None))
+        plain = (str, int, float, bool, tuple, Path, type(None))
         assert all(isinstance(value, plain) for value in vars(config).values())
         assert kind(**vars(config)) == config, "what was accepted is accepted again"
 

@@ -14,8 +14,9 @@ import torch
 from conftest import REPOSITORY
 
 import toongan
-from benchmarks import ablation, collapse, few, jobs, roofline
+from benchmarks import ablation, asking, collapse, few, jobs, roofline, start
 from toongan.devices import Machine
+from toongan.evaluation import obedience
 from toongan.runs import judge
 
 
@@ -44,7 +45,14 @@ def test_data_benchmark_runs():
 def benchmark(home, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
     """A benchmark and its jobs, run in this process, where everything is loaded already; gives what it prints."""
     monkeypatch.setattr(jobs, "RESULTS", tmp_path)
-    for module, name in ((ablation, "TABLE"), (ablation, "COSTS"), (collapse, "TABLE"), (few, "TABLE")):
+    for module, name in (
+        (ablation, "TABLE"),
+        (ablation, "COSTS"),
+        (collapse, "TABLE"),
+        (few, "TABLE"),
+        (asking, "TABLE"),
+        (start, "TABLE"),
+    ):
         monkeypatch.setattr(module, name, tmp_path / getattr(module, name).name)
 
     def run(module: ModuleType, *options: str) -> str:
@@ -107,6 +115,32 @@ def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_pat
     assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
     assert benchmark(ablation, *small) == "" and (tmp_path / "ablation.csv").read_text() == table
     assert not list((home / "checkpoints").iterdir()), "its runs are deleted"
+
+
+def test_asking_benchmark_measures_both(benchmark, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(obedience, "EACH", 2)
+    monkeypatch.setattr(obedience, "FACES", 8)
+    printed = benchmark(asking, "--pictures", "640", "--kimg", "0.64", "--seeds", "0", "--base-channels", "4")
+    assert printed.count("frechet_distance") == 2
+    with open(tmp_path / "asking.csv", newline="", encoding="utf-8") as file:
+        plain, asked = csv.DictReader(file)
+    assert plain["ask"] == plain["skin_color"] == "" and asked["ask"] == "all"
+    assert 0 <= float(asked["skin_color"]) <= 1 and 0.2 < float(asked["skin_color_ceiling"]) <= 1
+    assert float(asked["reader"]) > 0
+
+
+def test_start_benchmark_compares_with_random_nets(benchmark, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "JUDGES", 16)
+    monkeypatch.setattr(start, "SIZES", (70,))
+    toongan.train(
+        toongan.TrainConfig(run="avatars-64", kimg=0.64, count=128, base_channels=4, batch_size=16), progress=False
+    )
+    small = ["--datasets", "avatars:lorelei", "--sizes", "70", "--seeds", "0", "--base-channels", "4", "--many", "128"]
+    assert benchmark(start, *small, "--kimg", "0.64").count("'until'") == 2
+    with open(tmp_path / "start.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == ["random", "start"] and rows[0]["until"] == ""
+    assert all(len(row["curve"].split()) >= 2 and float(row["distance"]) > float(row["floor"]) > 0 for row in rows)
 
 
 def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import NOTEBOOKS, REPOSITORY
 from pretend_gpu import pretended
-from test_notebooks import SMALL, bring_shipped_run, cells, source
+from test_notebooks import bring_shipped_run, cells, small_for, source
 
 from toongan.devices import Machine
 
@@ -28,7 +28,7 @@ def test_a_chapter_runs_on_a_t4(path, home, few_faces, monkeypatch):
         for cell in cells(path, "code"):
             exec(compile(source(cell), f"<cell {cell['id']}>", "exec"), names)
             if "parameters" in cell["metadata"].get("tags", []):
-                names.update({name: value for name, value in SMALL.items() if name in names})
+                names.update({name: value for name, value in small_for(path).items() if name in names})
             plt.close("all")
         assert path.name[:2] in ("01", "02") or gpu.launches, "the GPU is used"
     assert not torch.cuda.is_available() or torch.cuda.get_device_name() != "Tesla T4"

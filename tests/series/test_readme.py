@@ -63,6 +63,7 @@ def test_every_command_runs(home, all_faces, tmp_path, shared_home):
     clone = a_copy(tmp_path / "toongan")
     fill_folder(clone / "my-drawings", pictures(128))
     shutil.copytree(shared_home / "checkpoints" / "tiny", home / "checkpoints" / "avatars-64")
+    shutil.copytree(REPOSITORY / "checkpoints" / "on-request-64", home / "checkpoints" / "on-request-64")
     with Server(make_tar(tmp_path / "set.tgz", cartoon_set(64)).read_bytes()) as server:
         environment = {
             **os.environ,

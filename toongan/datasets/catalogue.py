@@ -77,7 +77,13 @@ class OwnSet:
     kind: str
     path: Path
     endless = False
-    credit = {"title": "own pictures", "creator": "", "source": "", "license": "yours to know", "license_url": ""}
+    credit = {
+        "title": "own pictures",
+        "creator": "",
+        "source": "",
+        "license": "unknown; yours to check",
+        "license_url": "",
+    }
 
     @property
     def folder(self) -> str:

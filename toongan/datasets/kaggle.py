@@ -1,7 +1,7 @@
 """Data sets on Kaggle, through Kaggle's own client.
 
 The client runs in a process of its own: imported, it may end the program, and its
-first request waits for ever. Here it is watched, stopped when nothing moves, and
+first request waits forever. Here it is watched, stopped when nothing moves, and
 started again; it resumes by itself.
 """
 

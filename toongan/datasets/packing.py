@@ -106,7 +106,7 @@ def pack(
             raise cannot_pack(error, part, folder) from error
         except (WorkerDied, MemoryError) as error:
             raise ToonGANError(
-                f"A process died while packing {name}, perhaps for want of memory. Close other programs and run the same "
+                f"A process died while packing {name}, perhaps because memory ran out. Close other programs and run the same "
                 "command again: it goes on from there."
             ) from error
 

@@ -51,7 +51,7 @@ def tar_members(path: Path, skip: int) -> Iterator[tuple[str, bytes | LeftOut, i
             for number, member in enumerate(archive):
                 archive.members = []  # else it remembers every member it has passed
                 check_members(path, number)
-                if archive.offset <= after or member.size < 0:  # it would go round for ever
+                if archive.offset <= after or member.size < 0:  # it would loop forever
                     raise EOFError
                 after = archive.offset
                 name = member.name.removeprefix("./")

@@ -1,7 +1,7 @@
 """A pool of processes that notices when one of them dies.
 
 `ProcessPoolExecutor` collects every answer from one pipe that all its processes write to. One that is killed in the
-middle of an answer (for want of memory, say) leaves it waiting for the rest for ever. Here each process has a pipe of
+middle of an answer (out of memory, say) leaves it waiting for the rest forever. Here each process has a pipe of
 its own, which ends when the process does.
 """
 

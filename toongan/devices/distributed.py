@@ -27,7 +27,7 @@ PATIENCE = timedelta(hours=6)
 class Replica(DistributedDataParallel):
     """A net whose gradients are averaged over all ranks, while they are wanted.
 
-    In G's step, D only passes gradients on and keeps none: DistributedDataParallel would wait for them for ever.
+    In G's step, D only passes gradients on and keeps none: DistributedDataParallel would wait for them forever.
     """
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:

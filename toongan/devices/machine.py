@@ -89,7 +89,7 @@ class Machine:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def adam_options(self, rate: float) -> dict:
-        """Options of an optimiser. A recorded step reads the rate from a tensor, since it would repeat a number for ever."""
+        """Options of an optimiser. A recorded step reads the rate from a tensor, since it would repeat a number forever."""
         return {
             "lr": torch.tensor(rate, device=self.device) if self.graphs else rate,
             "fused": self.device.type in ("cpu", "cuda"),

@@ -10,6 +10,7 @@ EXTRACTOR = "MobileNetV2"
 FEW = 500
 COPIES = 0.05
 POOR_VARIETY = 0.1
+DEAF = 0.5
 CHARTS = 3
 # What a card shows, and how: key, title, factor, decimals, unit.
 FIGURES = (
@@ -74,6 +75,9 @@ def findings(card: dict) -> list[str]:
             some = ", ".join(value or "none" for value in one["forgotten"][:5])
             more = ", …" if len(one["forgotten"]) > 5 else ""
             said.append(f"{name}: {len(one['forgotten'])} of {one['values']} values forgotten: {some}{more}.")
+    deaf = [name for name, one in (card.get("wishes") or {}).items() if one["obeyed"] < DEAF * one["ceiling"]]
+    if deaf:
+        said.append(f"Asked for it, G draws it in fewer than half of the cases that are possible: {', '.join(deaf)}.")
     unread = [name for name, one in (card["attributes"] or {}).items() if not one["legible"]]
     if unread:
         said.append(f"Left out, since the classifier cannot read them on real pictures: {', '.join(unread)}.")
@@ -157,6 +161,13 @@ def table(card: dict) -> str:
                 f"  {name:<20} {drawn}mix {100 * one['distance']:.0f} % apart (floor {100 * one['floor']:.0f} %); "
                 f"read right {100 * one['accuracy']:.0f} % of the time on real pictures"
             )
+    for name, one in (card.get("wishes") or {}).items():
+        obeyed, ceiling, unasked, stays = (
+            f"{100 * one[key]:.0f} %" for key in ("obeyed", "ceiling", "unasked", "stays")
+        )
+        text.append(
+            f"  asked for {name:<18} drawn {obeyed} of the time (real pictures {ceiling}, unasked {unasked}); the rest stays {stays}"
+        )
     return "\n".join([*text, *(f"- {sentence}" for sentence in card["findings"])])
 
 
@@ -164,7 +175,8 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     """A card as a picture: figures beside their floors, the attributes that differ most, nearest neighbours."""
     legible = {name: one for name, one in (card["attributes"] or {}).items() if one["legible"]}
     worst = sorted(legible, key=lambda name: -legible[name]["distance"])[:CHARTS]
-    heights = [5.2, 2.8, 4.2, 2.6] if worst else [5.2, 2.8, 2.6]
+    wishes = card.get("wishes")
+    heights = [5.2, 2.8, *([4.2] if worst else []), *([3.2] if wishes else []), 2.6]
     fig = plt.figure(figsize=(13, sum(heights) + 1.5), layout="constrained")
     parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     fig.suptitle(f"{heading(card)}\n{conditions(card)}", fontsize=11)
@@ -189,6 +201,8 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
             else:
                 metrics.plot_mix(ax, name, legible[name])
                 ax.tick_params(labelsize=8)
+    if wishes:
+        plot_wishes(parts[-2].subplots(), wishes)
     axes = parts[-1].subplots(2, len(pairs), squeeze=False)
     ratio = card["memorisation"]["ratio"]
     parts[-1].suptitle(
@@ -264,3 +278,15 @@ def plot_spectrum(ax: plt.Axes, spectrum: dict) -> None:
         ax.plot(np.arange(1, len(power) + 1), power, style, label=label)
     ax.set(yscale="log", xlabel="waves in a picture", ylabel="power", title="Right power at every wave length?")
     ax.legend(fontsize=8)
+
+
+def plot_wishes(ax: plt.Axes, wishes: dict) -> None:
+    """How often each wish is read in the picture, beside real pictures and chance; the most obeyed first."""
+    names = sorted(wishes, key=lambda name: -wishes[name]["obeyed"])
+    at = np.arange(len(names))
+    ax.bar(at, [100 * wishes[name]["obeyed"] for name in names], color="0.8", edgecolor="0.2", label="as asked for")
+    ax.plot(at, [100 * wishes[name]["ceiling"] for name in names], "k_", markersize=18, label="real pictures (ceiling)")
+    ax.plot(at, [100 * wishes[name]["unasked"] for name in names], "kx", clip_on=False, label="asked for another value")
+    ax.set_xticks(at, names, rotation=25, ha="right", fontsize=8)
+    ax.set(ylim=(0, 118), ylabel="read in the picture (%)", title="Does G draw what it is asked for?")
+    ax.legend(fontsize=8, ncols=3, loc="upper center")

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 
 from .. import features, metrics
+from ..conditional import random_latent
 from ..config import DataConfig, EvaluateConfig
 from ..datasets import PackedDataset, Split, evenly, prepare, split
 from ..datasets.holdout import LEAST
@@ -23,6 +24,7 @@ from ..paths import atomic_write, checkpoint_folder, display, writable_folder
 from ..runs import Run, draw, find_run, load_generator, seeded
 from . import judges
 from .card import EXTRACTOR, conditions, findings, plot_card, rounded, table
+from .obedience import obedience
 
 PAIRS = 10
 INCEPTION = (
@@ -109,7 +111,7 @@ class Evaluation:
 
     def draw(self) -> None:
         """Draw the generated pictures."""
-        latent = torch.randn(self.count, self.generator.latent_dim, generator=seeded(self.config.seed, "evaluate"))
+        latent = random_latent(self.generator, self.count, seeded(self.config.seed, "evaluate"))
         self.generated = draw(self.generator.to(self.device), latent)
 
     def open_data(self, image_size: int) -> PackedDataset:
@@ -176,6 +178,7 @@ class Evaluation:
             },
             "reader": None if reader is None else judges.by_reader(reader, *three, config.seed),
             "attributes": None if reader is None else self.attributes(reader),
+            "wishes": self.wishes(reader),
         }
         card["findings"] = findings(card)
         card["versions"] = {name: version(name) for name in ("torch", "torchvision", "torch-fidelity", "numpy")}
@@ -197,12 +200,26 @@ class Evaluation:
 
     def memorisation(self) -> dict:
         """Whether G copies, and the pairs to show for it."""
-        training = Part(self.data.images, self.training)
-        found = metrics.memorisation(self.generated, self.held_out, training)
-        row, apart = metrics.nearest(self.generated, training)
+        training, generated = Part(self.data.images, self.training), self.asked_for_new()
+        found = metrics.memorisation(generated, self.held_out, training)
+        row, apart = metrics.nearest(generated, training)
         for number in np.argsort(apart, kind="stable")[:PAIRS]:
-            self.pairs.append((self.generated[number], training[row[number]], float(apart[number])))
+            self.pairs.append((generated[number], training[row[number]], float(apart[number])))
         return {"training_pictures": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
+
+    def asked_for_new(self) -> np.ndarray:
+        """Generated pictures that cannot but be new, unless G copies.
+
+        Who asks for all that a training picture has may well get that picture, from a G that never saw it; so one that can
+        be asked is asked for what held-out pictures have.
+        """
+        attributes = getattr(self.generator, "attributes", None)
+        if attributes is None:
+            return self.generated
+        wishes = attributes.one_hot(attributes.numbers([self.data.labels[row] for row in self.rows]))
+        chance = seeded(self.config.seed, "asked for new")
+        noise = torch.randn(self.count, self.generator.latent_dim - attributes.length, generator=chance)
+        return draw(self.generator, torch.cat([noise, wishes], 1))
 
     def reader(self) -> metrics.AttributeReader | None:
         """A net that has learned to read the attributes of the data; None where the data has none."""
@@ -216,6 +233,13 @@ class Evaluation:
         """What the attributes of the data become in G."""
         truth = [self.data.labels[row] for row in self.rows]
         return metrics.attribute_coverage(reader, self.generated, self.held_out, truth, self.floor)
+
+    def wishes(self, reader: metrics.AttributeReader | None) -> dict | None:
+        """Whether G draws what it is asked for; None where it cannot be asked, or nobody can tell."""
+        if reader is None or getattr(self.generator, "attributes", None) is None:
+            return None
+        truth = [self.data.labels[row] for row in self.rows]
+        return obedience(self.generator, reader, self.held_out, truth, self.config.seed) or None
 
     def inception(self) -> dict:
         """FID and KID proper, beside their floor.

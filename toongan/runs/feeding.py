@@ -66,29 +66,29 @@ def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
     return there
 
 
-def feed(
-    images: torch.Tensor,
-    batch_size: int,
-    generator: torch.Generator,
-    machine: Machine,
-    skip: int = 0,
-    rows: torch.Tensor | None = None,
+def order_of(
+    count: int, batch_size: int, seed: int, skip: int = 0, rows: torch.Tensor | None = None
 ) -> Iterator[torch.Tensor]:
-    """The batches of chapter 01 from the one numbered `skip` on, without reading those before.
-
-    Each rank gets its share of them. `pictures_of` makes pictures of what comes.
+    """Rows of the batches of chapter 01, int64 `(batch_size,)`, from the one numbered `skip` on.
 
     Args:
-        rows: take pictures from these only; from all if None.
+        rows: the `count` rows to choose from; the first ones if None.
+    """
+    order = itertools.islice(shuffled(count, batch_size, torch.Generator().manual_seed(seed)), skip, None)
+    return order if rows is None else (rows[chosen] for chosen in order)
+
+
+def feed(
+    images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], machine: Machine
+) -> Iterator[torch.Tensor]:
+    """The batches of `order`, of which each rank gets its share. `pictures_of` makes pictures of what comes.
 
     Yields:
         on the device: rows of `images`, int64 `(N,)`, where these are on the device; else the pixels themselves, uint8
         `(N, H, W, 3)`, fetched ahead in a thread.
     """
-    count, device, world = len(images if rows is None else rows), machine.device, machine.world
-    order = map(world.share, itertools.islice(shuffled(count, batch_size, generator), skip, None))
-    if rows is not None:
-        order = (rows[chosen] for chosen in order)
+    device, world = machine.device, machine.world
+    order = map(world.share, order)
     if images.device.type == device.type:
         return (machine.upload(chosen) for chosen in order)
     return fetched_ahead(images, batch_size // world.size, order, device)

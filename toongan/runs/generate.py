@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..conditional import Knowing, random_latent
 from ..config import GenerateConfig
 from ..data import tile, to_pixels
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
 from ..paths import atomic_write, display, writable_folder
 from ..system.signature import save_picture
+from .asking import wanted
 from .rebuild import find_run
 from .state_dicts import load_discriminator, load_generator
 from .trainer import draw, seeded
@@ -32,16 +34,15 @@ def generate(config: GenerateConfig) -> Path:
     run = find_run(config.run)
     generator = load_generator(run.generator_path)
     discriminator = load_discriminator(run.discriminator_path) if config.best_of > 1 else None
+    wants = wanted(getattr(generator, "attributes", None), config.want, config.run)
     columns = math.ceil(math.sqrt(config.count))
     check_side(config, columns, generator.image_size)
     chance = seeded(config.seed, "generate")
     try:
         if discriminator is None:
-            faces = draw(
-                generator, config.truncation * torch.randn(config.count, generator.latent_dim, generator=chance)
-            )
+            faces = draw(generator, random_latent(generator, config.count, chance, config.truncation, wants))
         else:
-            faces = draw_best(generator, discriminator, config.count, config.best_of, config.truncation, chance)
+            faces = draw_best(generator, discriminator, config.count, config.best_of, config.truncation, chance, wants)
         sheet = tile(faces, columns)
         with atomic_write(config.out) as part:
             save_picture(Image.fromarray(sheet), part)
@@ -60,6 +61,7 @@ def draw_best(
     best_of: int,
     truncation: float = 1.0,
     chance: torch.Generator | None = None,
+    wants: dict[str, str] | None = None,
 ) -> np.ndarray:
     """Faces, uint8 `(count, H, W, 3)`, each the one of `best_of` that D scores highest.
 
@@ -67,6 +69,7 @@ def draw_best(
 
     Args:
         truncation: length of the latent vectors, 1 as in training (Brock et al. 2019, section 3.1).
+        wants: attribute to value, where the generator can be asked for something.
 
     Raises:
         ToonGANError: the two nets are made for pictures of different sizes.
@@ -81,9 +84,14 @@ def draw_best(
     found, at_once = [], max(1, 64 // best_of)
     for start in range(0, count, at_once):
         rows = min(at_once, count - start)
-        latent = truncation * torch.randn(rows * best_of, generator.latent_dim, generator=chance)
-        faces = generator(latent.to(device))
-        best = discriminator(faces).view(rows, best_of).argmax(1)
+        latent = random_latent(generator, rows * best_of, chance, truncation, wants).to(device)
+        judged = discriminator
+        if (attributes := getattr(generator, "attributes", None)) is not None:
+            wishes = latent[::best_of, -attributes.length :].repeat_interleave(best_of, 0)  # alike for all of a face
+            latent[:, -attributes.length :] = wishes
+            judged = Knowing(discriminator, wishes)
+        faces = generator(latent)
+        best = judged(faces).view(rows, best_of).argmax(1)
         chosen = faces.unflatten(0, (rows, best_of))[torch.arange(rows, device=device), best]
         found.append(to_pixels(chosen).cpu().numpy())
     return np.concatenate(found)

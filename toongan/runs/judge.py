@@ -1,8 +1,8 @@
 """Looks at the samples of a run now and then: does G repeat itself, and is this the best it has been?"""
 
 import numpy as np
-import torch
 
+from ..conditional import random_latent
 from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, evenly
 from ..devices import Machine
@@ -51,7 +51,7 @@ class Judge:
             held_out, training = (np.asarray(self.data.images[evenly(each, JUDGED)]) for each in rows)
             self.quality = QuickDistance(held_out, self.machine.device, JUDGED_SIDE)
             self.floor = self.quality.distance(training)
-        latent = torch.randn(JUDGED, self.config.latent_dim, generator=seeded(self.config.seed, "judge"))
+        latent = random_latent(generator, JUDGED, seeded(self.config.seed, "judge"))
         self.judged = kimg
         return round(self.quality.distance(draw(generator, latent)), 3)
 

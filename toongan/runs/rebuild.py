@@ -15,14 +15,15 @@ from ..system.locks import Taken
 from ..system.signature import save_picture
 from ..training import RECIPES
 from . import checkpoints
+from .asking import from_plain
 from .files import Run
 from .plan import grids_of
 from .state_dicts import load_state, save_state
-from .trainer import draw, first_weights, make_nets
+from .trainer import draw, first_weights, freeze, make_nets
 
 
 def find_run(*names: str) -> Run:
-    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the runs that ship.
+    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the bundled runs.
 
     One whose files are missing or damaged gets them back from its checkpoint.
 
@@ -129,16 +130,19 @@ def keeping_others(run: Run, say: Callable[[str], None]) -> Iterator[None]:
 
 def nets_of(saved: dict) -> tuple[nn.Module, nn.Module]:
     """The generator to draw with and the discriminator that a checkpoint holds, on the CPU."""
-    G, D = unfilled(saved["settings"])
+    G, D = unfilled(saved)
     state = saved["trainer"]
     G.load_state_dict(state.get("average") or state["G"])
     D.load_state_dict(state["D"])
     return G, D
 
 
-def unfilled(settings: dict) -> tuple[nn.Module, nn.Module]:
-    names = ("image_size", "latent_dim", "base_channels")
-    return make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names))
+def unfilled(saved: dict) -> tuple[nn.Module, nn.Module]:
+    names, settings = ("image_size", "latent_dim", "base_channels"), saved["settings"]
+    plain = (saved.get("info") or {}).get("attributes")
+    wishes = from_plain(plain).length if plain else 0
+    G, D = make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes)
+    return G, freeze(D, settings.get("freeze", 0))
 
 
 def info_of(saved: dict, name: str) -> dict:
@@ -181,14 +185,15 @@ def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
     if not missing:
         return
     at = {state["done"]: state for state in kept_states(run)}
-    drawn = [number for number in missing if steps[number] in {0, *at}]
+    first = set() if settings.get("start") else {0}  # of a start nothing is known any more
+    drawn = [number for number in missing if steps[number] in first | set(at)]
     for number in missing:
         run.grid_path(number).unlink(missing_ok=True)  # a damaged one
     for number in drawn:
         if steps[number] in at:
             generator = nets_of(at[steps[number]])[0]
         else:
-            generator = first_weights(lambda: unfilled(settings), settings["seed"])[0]
+            generator = first_weights(lambda: unfilled(saved), settings["seed"])[0]
         with atomic_write(run.grid_path(number)) as part:
             save_picture(Image.fromarray(tile(draw(generator, saved["fixed"]))), part)
     if drawn:

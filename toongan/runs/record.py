@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, avatars
 from ..devices import Machine
+from .asking import to_plain
 from .plan import Plan
 
 # Pictures in a step. Of as many images, larger batches made worse faces in every run that was measured: `benchmarks/`.
@@ -45,11 +46,14 @@ def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split:
     """The content of `run.json`, but for the SHA-256 of the nets.
 
     Args:
-        so_far: the session: done, seconds, findings, rescues, and its judge.
+        so_far: the session: done, seconds, findings, rescues, its judge, its trainer, and what it began with.
     """
+    asked = so_far.trainer.asked
     return {
         "run": config.run,
         "settings": settings_on(config, machine),
+        **({"attributes": to_plain(asked.attributes)} if asked else {}),
+        **({"start": so_far.start} if so_far.start else {}),
         "seed": config.seed,
         "steps": plan.steps,
         "grids": plan.grids,

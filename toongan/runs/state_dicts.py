@@ -13,11 +13,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..conditional import ConditionalDiscriminator
 from ..config import IMAGE_SIZES, RANGES
 from ..errors import ToonGANError
 from ..models import Discriminator, Generator
 from ..paths import atomic_write
+from .asking import attributes_beside
 
+PROJECTION = "projection.weight"
 AGAIN = "train the run again, or take another copy."
 PLAIN = "save it with torch.save(net.state_dict(), path)."
 # What other programs put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
@@ -61,6 +64,8 @@ def save_state(path: Path, net: nn.Module) -> str:
 def load_generator(path: Path | str) -> Generator:
     """The generator in a `G.pth`, ready to draw: sizes inferred from its tensors, in `eval` mode, on the CPU.
 
+    One that can be asked for something knows what, from the `run.json` beside it.
+
     Raises:
         ToonGANError: the file is missing, damaged, holds code, or is not a generator of this series.
     """
@@ -74,11 +79,17 @@ def load_generator(path: Path | str) -> Generator:
         raise misfit(path, "generator", f"its last layer makes {shapes[-1][1]} channels, not the 3 of a picture")
     latent_dim, base_channels = shapes[0][0], shapes[-1][0]
     check_widths(path, "generator", latent_dim=latent_dim, base_channels=base_channels)
-    return fill(Generator(size, latent_dim, base_channels), state, path, "generator")
+    generator = fill(Generator(size, latent_dim, base_channels), state, path, "generator")
+    attributes = attributes_beside(Path(path))
+    if attributes is not None and attributes.length < latent_dim:
+        generator.attributes = attributes
+    return generator
 
 
 def load_discriminator(path: Path | str) -> Discriminator:
     """The discriminator in a `D.pth`: sizes inferred from its tensors, in `eval` mode, on the CPU.
+
+    That of a run which can be asked for something is a `ConditionalDiscriminator`.
 
     Raises:
         ToonGANError: the file is missing, damaged, holds code, or is not a discriminator of this series.
@@ -92,6 +103,10 @@ def load_discriminator(path: Path | str) -> Discriminator:
         raise misfit(path, "discriminator", f"its first layer takes {shapes[0][1]} channels, not the 3 of a picture")
     check_widths(path, "discriminator", base_channels=shapes[0][0])
     norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
+    if PROJECTION in state:
+        wishes = len(state[PROJECTION])
+        check_widths(path, "discriminator", latent_dim=wishes)
+        return fill(ConditionalDiscriminator(size, shapes[0][0], norm, False, wishes), state, path, "discriminator")
     return fill(Discriminator(size, shapes[0][0], norm=norm), state, path, "discriminator")
 
 
@@ -206,7 +221,7 @@ def check_archive(path: Path | str, data: bytes) -> None:
 
 
 def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
-    return [value.shape for value in state.values() if value.ndim == 4]
+    return [value.shape for key, value in state.items() if value.ndim == 4 and key != PROJECTION]
 
 
 def image_size(shapes: list[torch.Size], path: Path | str, kind: str) -> int:

@@ -7,18 +7,23 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from tqdm import tqdm
 
+from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import TrainConfig
 from ..data import to_pixels
 from ..devices import Machine, hardware
 from ..devices.graphs import StepGraph
 from ..models import Discriminator, Generator, init_weights
 from ..training import RECIPES, Recipe, rate_factor, train_step, update_average
-from .feeding import feed, pictures_of
+from .asking import Asked
+from .augmenting import Augmented, chances_of, flipped
+from .feeding import feed, order_of, pictures_of
 
 
 class Trainer:
@@ -31,15 +36,25 @@ class Trainer:
         images: uint8 `(N, H, W, 3)`.
         machine: where and how to compute; all ranks of its world make each step together.
         rows: train on these pictures only.
+        asked: what the generator is to draw on request, and how the pictures have it.
     """
 
-    def __init__(self, config: TrainConfig, images: torch.Tensor, machine: Machine, rows: torch.Tensor | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        images: torch.Tensor,
+        machine: Machine,
+        rows: torch.Tensor | None = None,
+        asked: Asked | None = None,
+    ):
         self.config, self.machine, self.world = config, machine, machine.world
-        self.images, self.rows = images, rows
+        self.images, self.rows, self.asked = images, rows, asked
         self.recipe = RECIPES[config.recipe]
         self.loss = self.recipe.loss
 
-        self.G, self.D = map(machine.place, first_weights(self.make_nets, config.seed))
+        G, D = first_weights(self.make_nets, config.seed)
+        self.G, self.D = map(machine.place, (G, freeze(D, config.freeze)))
+        self.G.attributes = asked and asked.attributes
         self.average = copy.deepcopy(self.G) if self.recipe.average else None
         self.players = self.world.replica(self.G), self.world.replica(self.D)
         self.optimizer_g = self.adam(self.G, self.recipe.rate_g)
@@ -54,7 +69,8 @@ class Trainer:
 
     def make_nets(self) -> tuple[Generator, Discriminator]:
         """Both players, not yet initialised."""
-        return make_nets(self.recipe, self.config.image_size, self.config.latent_dim, self.config.base_channels)
+        config, wishes = self.config, self.asked.attributes.length if self.asked else 0
+        return make_nets(self.recipe, config.image_size, config.latent_dim, config.base_channels, wishes)
 
     def adam(self, net: torch.nn.Module, rate: float) -> torch.optim.Adam:
         return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.machine.adam_options(rate))
@@ -63,8 +79,10 @@ class Trainer:
         """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
         if self.stream is not None:
             self.stream.close()
-        order = torch.Generator().manual_seed(self.config.seed)
-        self.stream = feed(self.images, self.config.batch_size, order, self.machine, step, self.rows)
+        config, count = self.config, len(self.images if self.rows is None else self.rows)
+        order = partial(order_of, count, config.batch_size, config.seed, step, self.rows)
+        self.stream = feed(self.images, config.batch_size, order(), self.machine)
+        self.wishes = map(self.asked.wishes, order()) if self.asked else None
 
     def step(self, number: int, steps: int) -> torch.Tensor:
         """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
@@ -79,9 +97,21 @@ class Trainer:
         return self.world.mean(values)
 
     def latent(self) -> torch.Tensor:
-        """The latent vectors of the next step, `(N, latent_dim)` on the device."""
-        latent = torch.randn(self.config.batch_size, self.config.latent_dim, generator=self.chance)
+        """What a step needs to know, on the device: latent vectors `(N, latent_dim)`, then wishes, then chances, if any.
+
+        What is asked of G is what the real pictures of the batch have, so that both sides of a pair are judged by the same.
+        """
+        config, count = self.config, self.config.batch_size
+        latent = torch.randn(count, config.latent_dim, generator=self.chance)
+        if self.wishes is not None:
+            latent = torch.cat([latent, next(self.wishes)], 1)
+        if chances := chances_of(config.augment):
+            latent = torch.cat([latent, torch.rand(count, chances, generator=self.chance)], 1)
         return self.machine.upload(self.world.share(latent))
+
+    def latent_for(self, purpose: str, count: int) -> torch.Tensor:
+        """Latent vectors to draw with, `(count, latent_dim)`: the same for each run of this seed, and never trained with."""
+        return random_latent(self.G, count, seeded(self.config.seed, purpose))
 
     def play(self, batch: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """All of a step that can be recorded: gather the pictures of a batch, and alternate."""
@@ -90,6 +120,13 @@ class Trainer:
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """(1) Update D on a real and a fake batch, (2) update G: the step of chapter 03."""
         G, D = self.players
+        latent, chances = latent[:, : self.G.latent_dim], latent[:, self.G.latent_dim :]
+        if self.asked:
+            D = Knowing(D, latent[:, self.config.latent_dim :])
+        if self.config.augment in ("flips", "both"):
+            real, chances = flipped(real, chances[:, 0]), chances[:, 1:]
+        if self.config.augment in ("diffaugment", "both"):
+            D = Augmented(D, chances)
         optimizers = self.optimizer_g, self.optimizer_d
         return train_step(G, D, *optimizers, self.loss, real, latent, self.autocast, self.scaler)
 
@@ -143,16 +180,20 @@ class Trainer:
         for name in self.parts():
             if state[name] or name != "scaler":  # that of another precision is empty
                 getattr(self, name).load_state_dict(state[name])
-        self.graph = None  # it knows the tensors that were
-        for optimizer, peak in self.optimizers():
-            options = self.machine.adam_options(peak)
-            for group in optimizer.param_groups:  # saved on another device, perhaps
-                group.update(options)
-            for each in optimizer.state.values():
-                each["step"] = each["step"].to(self.machine.device if options["fused"] else "cpu")
+        self.settle_optimizers()
         self.chance.set_state(state["chance"])
         self.rate_scale = state["rate_scale"]
         self.go_to(step)
+
+    def settle_optimizers(self) -> None:
+        """Their state was just read, and may be of another device."""
+        self.graph = None  # it knows the tensors that were
+        for optimizer, peak in self.optimizers():
+            options = self.machine.adam_options(peak)
+            for group in optimizer.param_groups:
+                group.update(options)
+            for each in optimizer.state.values():
+                each["step"] = each["step"].to(self.machine.device if options["fused"] else "cpu")
 
     def parts(self) -> list[str]:
         average = [] if self.average is None else ["average"]
@@ -170,10 +211,27 @@ class Trainer:
         return self.G if self.average is None else self.average
 
 
-def make_nets(recipe: Recipe, image_size: int, latent_dim: int, base_channels: int) -> tuple[Generator, Discriminator]:
-    """Both players of a recipe, not yet initialised."""
-    G = Generator(image_size, latent_dim, base_channels, recipe.smooth)
+def make_nets(
+    recipe: Recipe, image_size: int, latent_dim: int, base_channels: int, wishes: int = 0
+) -> tuple[Generator, Discriminator]:
+    """Both players of a recipe, not yet initialised. With wishes, G takes them after the latent vector."""
+    G = Generator(image_size, latent_dim + wishes, base_channels, recipe.smooth)
+    if wishes:
+        return G, ConditionalDiscriminator(image_size, base_channels, recipe.norm, recipe.smooth, wishes)
     return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth)
+
+
+@torch.no_grad()
+def freeze(D: Discriminator, layers: int) -> Discriminator:
+    """Make the weights of D's first layers numbers that nothing changes, in place: Mo et al. 2020, section 3."""
+    for conv in [each for each in D.main if isinstance(each, torch.nn.Conv2d)][:layers]:
+        for name in ("weight", "bias"):
+            value = getattr(conv, name)
+            if is_parametrized(conv, name):
+                remove_parametrizations(conv, name)
+            delattr(conv, name)
+            conv.register_buffer(name, None if value is None else value.detach().clone())
+    return D
 
 
 def first_weights(make: Callable[[], tuple[Generator, Discriminator]], seed: int) -> tuple[Generator, Discriminator]:

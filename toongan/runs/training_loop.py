@@ -19,6 +19,7 @@ from ..results import show_grid
 from ..system.interrupts import interruptible
 from ..system.terminal import teller
 from . import checkpoints, doctor, mirror
+from .asking import asked_of
 from .ending import end, end_again, report
 from .feeding import open_data, place
 from .files import Run
@@ -28,7 +29,8 @@ from .plan import Plan
 from .rebuild import redraw_grids
 from .record import decided, record_of, settings_on
 from .resume import extends, find_beginning
-from .trainer import Trainer, draw, seeded
+from .start import begun_with
+from .trainer import Trainer, draw
 from .writer import Writer
 
 GRID_FACES = 64
@@ -100,11 +102,11 @@ class Session:
 
         # The plan.
         config = self.config = decided(config, machine, saved, len(rows))
-        new_trainer = partial(Trainer, config, images, machine, rows)
+        asked = asked_of(config, self.data, self.split, saved, self.say)
+        new_trainer = partial(Trainer, config, images, machine, rows, asked)
         self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
         if saved is None:
             self.plan = planned(config, machine, new_trainer, progress)
-            self.set_earlier_aside()
         else:
             if extends(config, saved):
                 saved = longer(config, run, saved, new_trainer, self.world.leads, progress)
@@ -112,10 +114,13 @@ class Session:
 
         # The nets, and all that watches over them.
         self.trainer = new_trainer()
+        self.start = begun_with(self.trainer, saved)
+        if saved is None:
+            self.world.agreed(self.set_earlier_aside)
         self.judge = Judge(config, self.data, self.split, machine, self.plan.steps)
         mirrored = mirror.folder_of(config) if config.mirror is not None and self.world.leads else None
         self.write = Writer(run, mirrored, self.say)
-        self.fixed = torch.randn(GRID_FACES, config.latent_dim, generator=seeded(config.seed, "sample grid"))
+        self.fixed = self.trainer.latent_for("sample grid", GRID_FACES)
         self.history, self.pending, self.findings = [], [], []
         self.done, self.rescues, self.seconds = 0, 0, 0.0
         if saved is not None:
@@ -126,8 +131,6 @@ class Session:
 
     def set_earlier_aside(self) -> None:
         """An earlier run of this name, here and in the mirror, gets another name."""
-        if not self.world.leads:
-            return
         if previous := self.run.set_aside():
             self.say(f"The earlier run of this name is now {display(previous)}")
         if self.config.mirror is not None:

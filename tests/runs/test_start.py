@@ -1,0 +1,184 @@
+"""Runs that begin with the nets of another one."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, command, results
+
+import toongan
+from toongan import ToonGANError, TrainConfig
+from toongan.devices import Machine
+from toongan.models import SmoothKernel
+from toongan.runs import load_discriminator, load_generator, trainer
+from toongan.runs.start import begin_with, small_kernel
+from toongan.runs.trainer import Trainer
+
+STEPS = 40
+CONFIG = TrainConfig(run="r", kimg=STEPS * 16 / 1000, device="cpu", start="tiny", **TINY)
+
+
+@pytest.fixture
+def start(shared_home, home):
+    """In a home of the test's own, the finished run `tiny`, and the pictures that it saw."""
+    shutil.copytree(shared_home, home, dirs_exist_ok=True)
+    return toongan.find_run("tiny")
+
+
+def new_trainer(**changes) -> Trainer:
+    images = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    config = dataclasses.replace(CONFIG, **{"latent_dim": 100, **changes})
+    return Trainer(config, images, Machine(torch.device("cpu")))
+
+
+def test_the_small_kernel_that_was_laid_down_comes_back():
+    small = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(small_kernel(SmoothKernel()(small)), small, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpoint", [True, False], ids=["with-moments", "from-its-files"])
+@pytest.mark.parametrize("freeze", [0, 2])
+def test_it_begins_where_the_other_ended(start, checkpoint, freeze):
+    if not checkpoint:
+        (start.checkpoints / "last.pt").unlink()
+    made = new_trainer(freeze=freeze)
+    about = begin_with(made)
+    assert about["moments"] is (checkpoint and not freeze) and about["from"] == "tiny"
+    latent = torch.randn(4, 100, generator=torch.Generator().manual_seed(1))
+    pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+    G, D = load_generator(start.generator_path), load_discriminator(start.discriminator_path)
+    with torch.no_grad():
+        assert torch.allclose(made.generator.eval()(latent), G(latent), atol=1e-4)
+        layers = [(one, other) for one, other in zip(made.D.eval().main, D.main) if isinstance(one, torch.nn.Conv2d)]
+        for one, other in layers:  # a start's singular values are as far as its power iteration had come
+            share = float(one.weight.norm() / other.weight.norm())
+            assert 0.9 < share < 1.1 and torch.allclose(one.weight, share * other.weight, atol=1e-5)
+        made.D(pictures)
+    made.generator.train()
+    made.D.train()
+    before = {name: value.clone() for name, value in made.D.state_dict().items()}
+    for number in range(3):
+        assert made.step(number, 10).isfinite().all()
+    convs = [name for name in before if name.endswith(("weight", "original")) and before[name].ndim == 4]
+    moved = [not torch.equal(made.D.state_dict()[name], before[name]) for name in convs]
+    assert moved == [False] * freeze + [True] * (len(convs) - freeze), "the first layers stay as they were"
+
+
+def test_a_stopped_run_ends_with_the_same_bytes(start, home, monkeypatch):
+    whole = toongan.train(CONFIG, progress=False)
+    assert (
+        whole.info()["start"]["sha256"]["G.pth"] == start.info()["sha256"]["G.pth"] and whole.info()["start"]["moments"]
+    )
+    expected = results(whole)
+    original = trainer.Trainer.step
+
+    def stopping(self, number, steps):
+        if number == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, number, steps)
+
+    again = dataclasses.replace(CONFIG, run="again", save_seconds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "step", stopping)
+        assert not toongan.train(again, progress=False).info()["finished"]
+    shutil.rmtree(start.checkpoints)  # it is not needed any more
+    run = toongan.train(again, progress=False)
+    assert results(run) == expected and run.info()["start"] == whole.info()["start"]
+
+
+def test_a_frozen_run_goes_on_and_gets_its_files_back(start, home):
+    config = dataclasses.replace(CONFIG, freeze=2)
+    run = toongan.train(config, progress=False)
+    expected = results(run)
+    first = np.asarray(load_discriminator(run.discriminator_path).main[0].weight)
+    assert np.allclose(first, load_discriminator(start.discriminator_path).main[0].weight, atol=1e-6)
+    for path in (run.generator_path, run.discriminator_path, run.info_path, run.grids[-1]):
+        path.unlink()
+    assert results(toongan.train(config, progress=False)) == expected
+    longer = toongan.train(dataclasses.replace(config, extend=True, kimg=0.8), progress=False)
+    assert longer.info()["finished"] and longer.info()["start"] == run.info()["start"]
+
+
+def test_the_first_grid_is_not_invented(start, home):
+    """Nobody knows any more what the start drew, so a lost grid of the beginning stays lost, and never comes back wrong."""
+    run = toongan.train(CONFIG, progress=False)
+    for path in (run.grids[0], *(run.checkpoints / name for name in ("previous.pt", "best.pt"))):
+        path.unlink(missing_ok=True)
+    toongan.train(CONFIG, progress=False)
+    assert run.grids[0].name != "samples-000.png"
+
+
+@pytest.mark.parametrize("form", ["folder", "files"])
+def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in ("G.pth", "D.pth"):
+        shutil.copy(start.checkpoints / name, folder / name)
+    where = str(folder) if form == "folder" else f"{folder / 'G.pth'}, {folder / 'D.pth'}"
+    made = new_trainer(start=where)
+    assert not begin_with(made)["moments"]
+    latent = torch.randn(4, 100)
+    with torch.no_grad():
+        assert torch.allclose(made.generator.eval()(latent), load_generator(folder / "G.pth")(latent), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        (
+            {"base_channels": 8},
+            r"start has base_channels 4, and this run 8: give --base-channels 4, or another start\.",
+        ),
+        ({"image_size": 64}, "start has image_size 32, and this run 64: give --image-size 32"),
+        ({"latent_dim": 8}, "start has latent_dim 100, and this run 8: give --latent-dim 100"),
+        ({"recipe": "classic"}, "start was trained by the modern recipe: give --recipe modern"),
+        ({"start": "nobody"}, "nobody has no G.pth"),
+        ({"start": "G.pth"}, "start is one file, G.pth, and two nets are needed"),
+        ({"start": "nowhere/G.pth,nowhere/D.pth"}, "There is no file nowhere/G.pth"),
+    ],
+)
+def test_starts_that_do_not_fit(start, changes, sentence):
+    with pytest.raises(ToonGANError, match=sentence):
+        toongan.train(dataclasses.replace(CONFIG, **changes), progress=False)
+
+
+def test_a_discriminator_is_no_generator(start):
+    path = start.discriminator_path
+    with pytest.raises(ToonGANError, match="is a discriminator; load_generator wants a G.pth"):
+        toongan.train(dataclasses.replace(CONFIG, start=f"{path},{path}"), progress=False)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"start": "a,b,c"}, "start must be the name of a run, its folder, or G.pth,D.pth, not 'a,b,c'"),
+        ({"start": ""}, "start must be the name of a run"),
+        ({"freeze": 1}, "freeze keeps layers as a trained run has them; name one with start"),
+        ({"start": "tiny", "freeze": 9}, "freeze must be a whole number from 0 to 4, not 9"),
+    ],
+)
+def test_options_that_make_no_sense(options, sentence):
+    with pytest.raises(ToonGANError, match=sentence):
+        TrainConfig(**options)
+
+
+def test_from_the_command_line(start, home):
+    small = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
+    done = command("train", "--run", "c", "--kimg", 0.32, "--start", "tiny", "--freeze", 1, *small, home=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((home / "checkpoints/c/run.json").read_text())["settings"]["start"] == "tiny"
+    done = command("train", "--run", "c", "--kimg", 0.32, "--start", "other", "--freeze", 1, *small, home=home)
+    assert "--start was tiny and is now other" in done.stdout + done.stderr
+
+
+def test_a_run_may_begin_anew_from_itself_and_a_bad_start_moves_nothing(start, home):
+    before = results(start)
+    with pytest.raises(ToonGANError, match="start has base_channels 4"):
+        toongan.train(dataclasses.replace(CONFIG, run="tiny", restart=True, base_channels=8), progress=False)
+    assert results(toongan.find_run("tiny")) == before and not (home / "checkpoints" / "tiny-previous").exists()
+    run = toongan.train(dataclasses.replace(CONFIG, run="tiny", restart=True), progress=False)
+    assert run.info()["start"]["from"] == "tiny" and results(toongan.find_run("tiny-previous")) == before

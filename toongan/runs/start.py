@@ -1,0 +1,157 @@
+"""Nets to begin with: those of a trained run in place of random ones."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from ..errors import ToonGANError
+from ..models import Discriminator, Generator, SmoothKernel, SpectralNorm
+from . import checkpoints
+from .rebuild import find_run
+from .state_dicts import load_discriminator, load_generator, plain_state
+from .trainer import Trainer
+
+ROUNDS = 50  # of the power iteration, for the singular values of weights that were just taken up
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the nets of a trained run lie.
+
+    Attributes:
+        checkpoint: the run's `last.pt`, if it is there and usable.
+    """
+
+    generator: Path
+    discriminator: Path
+    checkpoint: dict | None
+
+
+def find_start(text: str) -> Start:
+    """
+    Raises:
+        ToonGANError: there are no such nets.
+    """
+    if "," in text:
+        generator, discriminator = (Path(part).expanduser() for part in text.split(","))
+        return Start(generator, discriminator, None)
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        if folder.suffix == ".pth":
+            raise ToonGANError(
+                f"is one file, {text}, and two nets are needed: give G.pth,D.pth, or their folder.", "start"
+            )
+        folder = find_run(text).checkpoints
+    return Start(folder / "G.pth", folder / "D.pth", checkpoints.read(folder / checkpoints.LAST))
+
+
+def begun_with(trainer: Trainer, saved: dict | None) -> dict | None:
+    """What `run.json` says of the nets that a run began with; None where they were random.
+
+    A run that begins is given them here; one that goes on has them in its checkpoint.
+    """
+    if saved is not None:
+        return (saved.get("info") or {}).get("start")
+    return begin_with(trainer) if trainer.config.start is not None else None
+
+
+@torch.no_grad()
+def begin_with(trainer: Trainer) -> dict:
+    """Give both players of a trainer the weights of a trained run; gives what `run.json` says of it.
+
+    Where the run's checkpoint is there and fits, its optimisers' moments come along; else both nets are taken from their
+    files: smooth kernels as the small ones that they were laid down from, and D's spectral norm taken up again.
+
+    Raises:
+        ToonGANError: there are no such nets, or they have other sizes; names the option that fits.
+    """
+    start = find_start(trainer.config.start)
+    G, D = load_generator(start.generator), load_discriminator(start.discriminator)
+    check_fit(trainer, G, D)
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (start.generator, start.discriminator)
+    }
+    about = {"from": trainer.config.start, "sha256": digests, "moments": False}
+    if start.checkpoint is not None and fits(trainer, start.checkpoint, D):
+        state = start.checkpoint["trainer"]
+        for name in ("G", "D", "optimizer_g", "optimizer_d"):
+            getattr(trainer, name).load_state_dict(state[name])
+        trainer.settle_optimizers()
+        if trainer.average is not None:
+            trainer.average.load_state_dict(state.get("average") or state["G"])
+        return {**about, "moments": True}
+    take_up(trainer.G, plain_state(G))
+    take_up(trainer.D, plain_state(D))
+    if trainer.average is not None:
+        trainer.average.load_state_dict(trainer.G.state_dict())
+    return about
+
+
+def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
+    """
+    Raises:
+        ToonGANError: nets of these sizes cannot be begun with.
+    """
+    wanted, wishes = trainer.config, trainer.asked.attributes.length if trainer.asked else 0
+    for name, is_, want in (
+        ("image_size", G.image_size, wanted.image_size),
+        ("base_channels", G.base_channels, wanted.base_channels),
+        ("latent_dim", G.latent_dim - wishes, wanted.latent_dim),
+        ("image_size", D.image_size, wanted.image_size),
+        ("base_channels", D.base_channels, wanted.base_channels),
+    ):
+        if is_ != want:
+            raise ToonGANError(
+                f"has {name} {is_}, and this run {want}: give --{name.replace('_', '-')} {is_}, or another start.",
+                "start",
+            )
+    if (D.norm == "batch") != (trainer.recipe.norm == "batch"):
+        other = "classic" if D.norm == "batch" else "modern"
+        raise ToonGANError(f"was trained by the {other} recipe: give --recipe {other}, or another start.", "start")
+    if type(D) is not type(trainer.D):
+        has, lacks = ("can be asked for something", "not") if wishes == 0 else ("cannot be asked for anything", "")
+        raise ToonGANError(
+            f"{has}, and this run is {lacks} to be; change --ask, or take another start.".replace("  ", " "), "start"
+        )
+
+
+def fits(trainer: Trainer, saved: dict, D: Discriminator) -> bool:
+    """Whether the players of a checkpoint are shaped as this trainer's, parts of weights included, and not frozen."""
+    state = saved.get("trainer") or {}
+    return all(
+        {key: value.shape for key, value in state.get(name, {}).items()}
+        == {key: value.shape for key, value in getattr(trainer, name).state_dict().items()}
+        for name in ("G", "D")
+    )
+
+
+def take_up(net: nn.Module, plain: dict[str, torch.Tensor]) -> None:
+    """Put a plain state into a net whose weights may be parametrized."""
+    own = net.state_dict()
+    for key, value in plain.items():
+        module, _, name = key.rpartition(".")
+        layer = net.get_submodule(module)
+        if not (name == "weight" and is_parametrized(layer, "weight")):
+            own[key].copy_(value)
+            continue
+        chain = list(layer.parametrizations.weight)
+        original = layer.parametrizations.weight.original
+        original.copy_(small_kernel(value) if isinstance(chain[0], SmoothKernel) else value)
+        for each in chain:
+            if isinstance(each, SpectralNorm):
+                rows = value.to(original.device).permute(0, 2, 3, 1).flatten(1)
+                for _ in range(ROUNDS):
+                    each.refine(rows)
+
+
+def small_kernel(laid: torch.Tensor) -> torch.Tensor:
+    """The kernel `(out, in, 3, 3)` that was laid down to `(out, in, 4, 4)` (chapter 02).
+
+    In one dimension three cells a, b, c become a, a + b, b + c, c.
+    """
+    back = torch.tensor([[1.0, 0, 0, 0], [-1, 1, 0, 0], [0, 0, 0, 1]], dtype=laid.dtype, device=laid.device)
+    return torch.einsum("ih,oqhw,jw->oqij", back, laid, back)
