@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import toongan
 from toongan.conditional import random_latent
 from toongan.datasets import split
+from toongan.devices import hardware
 from toongan.evaluation.obedience import obedience
 from toongan.runs import Run, draw, load_generator, seeded
 
@@ -28,7 +30,7 @@ ATTRIBUTES = (
 )  # fmt: skip
 COLUMNS = (
     "ask", "pictures", "seed", "kimg", "base_channels", *quality.COLUMNS,
-    *(f"{name}{end}" for name in ATTRIBUTES for end in ("", "_ceiling")), "stays", "speed", "date",
+    *(f"{name}{end}" for name in ATTRIBUTES for end in ("", "_ceiling")), "stays", "speed", "device", "date",
 )  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def judged(run: Run, pictures: int) -> dict:
         for name, one in found.items():
             row[name], row[f"{name}_ceiling"] = round(one["obeyed"], 4), round(one["ceiling"], 4)
         row["stays"] = round(statistics.mean(one["stays"] for one in found.values()), 4)
-    return {**row, "date": time.strftime("%Y-%m-%d")}
+    return {**row, "device": hardware.describe(torch.device("cpu")), "date": time.strftime("%Y-%m-%d")}
 
 
 def main() -> None:
