@@ -265,7 +265,8 @@ def measure_costs(names: list[str], rounds: int, seconds: float, pictures: int) 
     """
     hardware.keep_memory()
     images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
-    sides, machine = {}, Machine(torch.device("cpu"))
+    cpu = torch.device("cpu")
+    sides, machine = {}, Machine(cpu, hardware.choose_precision("auto", cpu))  # as runs have it
     for name, variant in variants().items():
         if name in {*names, "modern"}:
             settings = {"batch_size": 64, **variant.settings}
