@@ -17,8 +17,10 @@ import toongan
 from toongan import GenerateConfig, ToonGANError, TrainConfig
 from toongan.conditional import ConditionalDiscriminator, random_latent
 from toongan.evaluation import measure
+from toongan.models import Discriminator
 from toongan.runs import load_discriminator, load_generator, trainer
 from toongan.runs.asking import from_plain
+from toongan.runs.generate import draw_best
 
 STEPS = 40
 
@@ -123,6 +125,15 @@ def test_the_best_by_its_own_discriminator_has_what_is_wanted(kinds, tmp_path):
         GenerateConfig(run="kinds", count=4, best_of=3, want=("folder=left",), out=tmp_path / "g.png")
     )
     assert Image.open(path).size == (66, 66)
+
+
+def test_two_nets_of_which_one_knows_wishes_do_not_judge_together(kinds):
+    G, D = load_generator(kinds.generator_path), load_discriminator(kinds.discriminator_path)
+    with pytest.raises(ToonGANError, match="best_of asks D, and only one of the two nets knows wishes"):
+        draw_best(G, Discriminator(32, 8), 4, 2)
+    G.attributes = None
+    with pytest.raises(ToonGANError, match="only one of the two nets knows wishes"):
+        draw_best(G, D, 4, 2)
 
 
 def test_pictures_that_are_fetched_ahead_come_with_their_own_wishes(two_kinds, home, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..conditional import Knowing, random_latent
+from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import GenerateConfig
 from ..data import tile, to_pixels
 from ..errors import ToonGANError, out_of_memory
@@ -72,12 +72,18 @@ def draw_best(
         wants: attribute to value, where the generator can be asked for something.
 
     Raises:
-        ToonGANError: the two nets are made for pictures of different sizes.
+        ToonGANError: the two nets are made for pictures of different sizes, or only one of them knows wishes.
     """
     if generator.image_size != discriminator.image_size:
         raise ToonGANError(
             f"asks D, which judges pictures of {discriminator.image_size} px where G draws {generator.image_size}; "
             "the two are not of one run.",
+            "best_of",
+        )
+    attributes = getattr(generator, "attributes", None)
+    if isinstance(discriminator, ConditionalDiscriminator) != (attributes is not None):
+        raise ToonGANError(
+            "asks D, and only one of the two nets knows wishes; they are not of one run, or its run.json is not its own.",
             "best_of",
         )
     device = next(generator.parameters()).device
@@ -86,7 +92,7 @@ def draw_best(
         rows = min(at_once, count - start)
         latent = random_latent(generator, rows * best_of, chance, truncation, wants).to(device)
         judged = discriminator
-        if (attributes := getattr(generator, "attributes", None)) is not None:
+        if attributes is not None:
             wishes = latent[::best_of, -attributes.length :].repeat_interleave(best_of, 0)  # alike for all of a face
             latent[:, -attributes.length :] = wishes
             judged = Knowing(discriminator, wishes)
