@@ -8,7 +8,18 @@ import torch
 from PIL import Image, ImageCms
 
 import toongan
-from toongan.data import batches, tile, to_pixels, to_rgb, to_square, to_tensor
+from toongan.data import (
+    batches,
+    in_colour,
+    tile,
+    to_array,
+    to_channels,
+    to_picture,
+    to_pixels,
+    to_rgb,
+    to_square,
+    to_tensor,
+)
 
 
 def test_transparent_becomes_white():
@@ -121,3 +132,26 @@ def test_batches_cover_an_epoch_in_a_new_order_each_time():
 def test_batch_larger_than_the_data_is_refused():
     with pytest.raises(toongan.ToonGANError, match="batch_size is 9, more than the 8 pictures"):
         next(batches(torch.zeros(8, 2, 2, 3, dtype=torch.uint8), 9, torch.Generator()))
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB"), (4, "RGBA")])
+def test_array_and_picture_are_inverse(channels, mode):
+    chance = np.random.default_rng(0)
+    pixels = chance.integers(0, 256, (9, 7, 4), np.uint8)
+    pixels[..., 3] = chance.choice([0, 255, 255], (9, 7))
+    picture = to_channels(Image.fromarray(pixels), channels)
+    array = to_array(picture)
+    assert picture.mode == mode and array.shape == (9, 7, channels)
+    back = to_picture(array)
+    assert back.mode == mode and np.array_equal(to_array(back), array)
+    assert in_colour(array).shape == (9, 7, 3)
+    if channels == 4:
+        opaque = pixels[..., 3] == 255
+        assert np.array_equal(np.asarray(back)[opaque], pixels[opaque])
+        assert (array[~opaque] == (255, 255, 255, 0)).all()
+
+
+def test_half_transparent_colours_come_back():
+    pixels = np.full((4, 4, 4), (200, 40, 90, 128), np.uint8)
+    back = np.asarray(to_picture(to_array(to_channels(Image.fromarray(pixels), 4)))).astype(int)
+    assert np.abs(back - pixels).max() <= 1

@@ -106,13 +106,15 @@ def random_latent(
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-16
 class ConditionalDiscriminator(Discriminator):
-    """Pictures `(N, 3, H, W)` and wishes `(N, wishes)` to logits `(N,)`: high for real and as wished.
+    """Pictures `(N, channels, H, W)` and wishes `(N, wishes)` to logits `(N,)`: high for real and as wished.
 
     Miyato and Koyama 2018, section 3: beside the logit, a projection of the last maps on the labels.
     """
 
-    def __init__(self, image_size: int, base_channels: int, norm: str, smooth: bool, wishes: int):
-        super().__init__(image_size, base_channels, norm, smooth)
+    def __init__(
+        self, image_size: int, base_channels: int, norm: str, smooth: bool, wishes: int, channels: int = 3
+    ):
+        super().__init__(image_size, base_channels, norm, smooth, channels)
         self.projection = nn.Conv2d(self.main[-1].in_channels, wishes, 4, bias=False)
         if norm == "spectral":
             register_parametrization(self.projection, "weight", SpectralNorm(self.projection.weight))

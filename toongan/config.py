@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -18,6 +18,7 @@ import tyro
 from .errors import ToonGANError
 
 IMAGE_SIZES = (32, 64, 128, 256)
+CHANNELS = (1, 3, 4)
 MAX_PICTURES = 1_000_000
 MANY = "(default: 20000 avatars, or all of another set)"
 # From and to, of whole numbers that settings of runs and parameters of chapters share.
@@ -41,6 +42,7 @@ LONGEST_FILE_NAME = 255  # bytes, on every common file system
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 Recipe = Literal["modern", "classic"]
+Fit = Literal["crop", "pad", "stretch"]
 Augment = Literal["none", "flips", "diffaugment", "both"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -58,6 +60,16 @@ class TrainConfig:
     """Pictures to train on, at most."""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
+    fit: Fit = "crop"
+    """How pictures of one's own become squares: as in data."""
+    channels: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 1 if all are grey, else 3)")
+    ] = None
+    """1 for grey pictures, 3 for colours, 4 for colours with transparency."""
+    frames: bool = False
+    """Take every frame of a film as a picture: as in data."""
+    skip_alike: bool = False
+    """Leave out pictures that nearly repeat another one: as in data."""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 5)")] = None
     """Training time. Measured at the start and turned into a number of images."""
     kimg: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
@@ -104,6 +116,8 @@ class TrainConfig:
             dataset=check_text(self.dataset, "dataset"),
             count=check_count(self.count),
             image_size=check_image_size(self.image_size),
+            fit=check_choice(self.fit, "fit", get_args(Fit)),
+            channels=optional(check_channels, self.channels),
         )
         if self.extend and self.restart:
             raise ToonGANError("goes on with a run, and restart begins anew; give one of them.", "extend")
@@ -208,6 +222,14 @@ class DataConfig:
     """Pictures, at most."""
     image_size: int = 64
     """Side of a picture in pixels: 32, 64, 128 or 256."""
+    fit: Fit = "crop"
+    """How a picture becomes a square. crop: its middle. pad: all of it, between bars of the colour of its edges. stretch: all of it, squeezed."""
+    channels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 3)")] = None
+    """1 for grey pictures, 3 for colours on white, 4 for colours with transparency."""
+    frames: bool = False
+    """Take every frame of a GIF or WebP film, and every page of a TIFF, as a picture; else the first."""
+    skip_alike: bool = False
+    """Leave out pictures that nearly repeat another one; look.csv names them."""
 
     def __post_init__(self):
         settle(
@@ -215,7 +237,15 @@ class DataConfig:
             dataset=check_text(self.dataset, "dataset"),
             count=check_count(self.count),
             image_size=check_image_size(self.image_size),
+            fit=check_choice(self.fit, "fit", get_args(Fit)),
+            channels=optional(check_channels, self.channels),
         )
+        check_switches(self)
+
+
+def data_of(settings: Mapping[str, Any]) -> DataConfig:
+    """What the settings of a run say of its pictures; what an earlier version did not know has its default."""
+    return DataConfig(**{field.name: settings.get(field.name, field.default) for field in fields(DataConfig)})
 
 
 def options_of(config) -> list[str]:
@@ -278,6 +308,15 @@ def check_image_size(image_size: int, option: str = "image_size") -> int:
     if not is_whole(image_size) or image_size not in IMAGE_SIZES:
         raise ToonGANError(f"must be 32, 64, 128 or 256, not {shown(image_size)}{unquoted(image_size)}.", option)
     return int(image_size)
+
+
+def check_channels(channels: int) -> int:
+    if not is_whole(channels) or channels not in CHANNELS:
+        raise ToonGANError(
+            f"must be 1 (grey), 3 (colours) or 4 (with transparency), not {shown(channels)}{unquoted(channels)}.",
+            "channels",
+        )
+    return int(channels)
 
 
 def check_real(value: float, option: str) -> float:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # processes that only pack pictures start without it, and soo
     import torch
 
 # %% auto #0
-__all__ = ['to_8_bits', 'to_srgb', 'to_rgb', 'to_square', 'to_tensor', 'to_pixels', 'tile', 'shuffled', 'batches']
+__all__ = ['MODES', 'to_8_bits', 'to_srgb', 'to_rgb', 'to_channels', 'to_array', 'to_picture', 'in_colour', 'to_square', 'padded',
+           'to_tensor', 'to_pixels', 'tile', 'shuffled', 'batches']
 
 # %% ../notebooks/01_dataset.ipynb #01-09a
 def to_8_bits(picture: Image.Image) -> Image.Image:
@@ -54,33 +55,94 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     picture = to_srgb(picture, profile)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
+# %% ../notebooks/01_dataset.ipynb #01-12c
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def to_channels(picture: Image.Image, channels: int) -> Image.Image:
+    """Any picture as upright grey (1), colours (3), or colours with their transparency (4), of 8 bits."""
+    if channels != 4 or not picture.has_transparency_data:
+        return to_rgb(picture).convert(MODES[channels])
+    profile = picture.info.get("icc_profile", b"")
+    ImageOps.exif_transpose(picture, in_place=True)
+    clear = picture.convert("RGBA")
+    colours = to_srgb(clear.convert("RGB"), profile)
+    colours.putalpha(clear.getchannel("A"))
+    return colours
+
+
+def to_array(picture: Image.Image) -> np.ndarray:
+    """What `to_channels` gives as uint8 `(H, W, channels)`; of four channels, the colours as on white."""
+    if picture.mode == "RGBA":
+        return np.dstack([to_rgb(picture), picture.getchannel("A")])
+    return np.asarray(picture).reshape(picture.height, picture.width, -1)
+
+
+def to_picture(pixels: np.ndarray) -> Image.Image:
+    """uint8 `(H, W, channels)` as a picture; the inverse of `to_array`."""
+    if pixels.shape[2] < 4:
+        return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    on_white, alpha = pixels[..., :3].astype(np.float32), pixels[..., 3:]
+    colours = 255 - (255 - on_white) * (255 / np.maximum(alpha, 1))
+    return Image.fromarray(np.dstack([colours.clip(0, 255).round().astype(np.uint8), alpha]))
+
+
+def in_colour(pixels: np.ndarray) -> np.ndarray:
+    """What a reader sees on white: `(..., channels)` to `(..., 3)`."""
+    return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]
+
 # %% ../notebooks/01_dataset.ipynb #01-14
-def to_square(picture: Image.Image, image_size: int) -> Image.Image:
-    """The largest square from the middle of a picture, resized to `image_size` px with antialiasing."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    if picture.width != picture.height:
+def to_square(picture: Image.Image, image_size: int, fit: str = "crop") -> Image.Image:
+    """A picture as a square of `image_size` px, with antialiasing.
+
+    Args:
+        fit: `"crop"` takes the largest square from the middle, `"pad"` all of it, between bars of the colour of its
+            edges, `"stretch"` all of it, squeezed.
+    """
+    side, longest = min(picture.size), max(picture.size)
+    size = (image_size, image_size)
+    if fit == "crop" and side < longest:
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
         picture = picture.crop((left, top, left + side, top + side))
+    elif fit == "pad":
+        size = tuple(max(1, round(image_size * length / longest)) for length in picture.size)
     # reducing_gap: a picture much too large is first shrunk by a whole factor, to twice the size.
     # That is as good, and faster.
-    return picture.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return padded(small, image_size) if fit == "pad" else small
+
+
+def padded(picture: Image.Image, image_size: int) -> Image.Image:
+    """A picture in the middle of a square; the bars have the median colour of the two edges they touch."""
+    if picture.width == picture.height:
+        return picture
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    edges = pixels[:, [0, -1]] if picture.width < picture.height else pixels[[0, -1]]
+    colour = np.median(edges.reshape(-1, pixels.shape[2]), axis=0).astype(int)
+    square = Image.new(picture.mode, (image_size, image_size), tuple(colour.tolist()))
+    square.paste(picture, ((image_size - picture.width) // 2, (image_size - picture.height) // 2))
+    return square
 
 # %% ../notebooks/01_dataset.ipynb #01-17
 def to_tensor(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 `(N, H, W, 3)` to float `(N, 3, H, W)` in [-1, 1]."""
+    """uint8 `(N, H, W, channels)` to float `(N, channels, H, W)` in [-1, 1]."""
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def to_pixels(pictures: torch.Tensor) -> torch.Tensor:
-    """Float `(N, 3, H, W)` in [-1, 1] back to uint8 `(N, H, W, 3)`."""
+    """Float `(N, channels, H, W)` in [-1, 1] back to uint8 `(N, H, W, channels)`."""
     return pictures.float().add(1).mul(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 # %% ../notebooks/01_dataset.ipynb #01-21
 def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Pictures `(N, H, W, 3)` as one sheet, row by row, with thin white lines between them."""
+    """Pictures `(N, H, W, channels)` as one sheet, row by row, with thin white lines between them.
+
+    Of four channels, the lines are transparent.
+    """
     rows = -(-len(pixels) // columns)
-    height, width = pixels.shape[1:3]
-    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    height, width, channels = pixels.shape[1:]
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
+    sheet[..., 3:] = 0
     for i, picture in enumerate(pixels):
         top, left = (i // columns) * (height + 2), (i % columns) * (width + 2)
         sheet[top : top + height, left : left + width] = picture
@@ -104,10 +166,10 @@ def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterato
 def batches(
     images: torch.Tensor, batch_size: int, generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Iterator[torch.Tensor]:
-    """Endless shuffled batches `(batch_size, 3, H, W)` in [-1, 1] on `device`.
+    """Endless shuffled batches `(batch_size, channels, H, W)` in [-1, 1] on `device`.
 
     Args:
-        images: uint8 `(N, H, W, 3)`, on any device.
+        images: uint8 `(N, H, W, channels)`, on any device.
         generator: decides the order; a CPU generator.
 
     Raises:

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 from tqdm import tqdm
 
-from .data import to_tensor
+from .data import in_colour, to_tensor
 from .errors import ToonGANError
 from .features import NAME, features_of
 
@@ -189,8 +189,8 @@ def small_net(outputs: int, width: int = 16) -> nn.Sequential:
 
 
 def to_small(pictures: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """uint8 `(N, H, W, 3)` to `(N, 3, 64, 64)` in [-1, 1] on `device`."""
-    pictures = to_tensor(torch.from_numpy(np.array(pictures)).to(device))
+    """uint8 `(N, H, W, channels)` to `(N, 3, 64, 64)` in [-1, 1] on `device`."""
+    pictures = to_tensor(torch.from_numpy(np.array(in_colour(pictures))).to(device))
     if pictures.shape[-1] != SIDE:
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
     return pictures.contiguous(memory_format=torch.channels_last)
@@ -379,8 +379,8 @@ def plot_mix(ax: plt.Axes, name: str, attribute: dict, most: int = 12) -> None:
 
 # %% ../notebooks/05_evaluation.ipynb #05-47
 def thumbnails(pictures: np.ndarray, side: int = 32) -> torch.Tensor:
-    """Pictures, uint8 `(N, H, W, 3)`, as rows of grey levels at `side` px: `(N, side * side * 3)`."""
-    pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()
+    """Pictures, uint8 `(N, H, W, channels)`, as rows of grey levels at `side` px: `(N, side * side * 3)`."""
+    pictures = torch.from_numpy(np.array(in_colour(pictures))).permute(0, 3, 1, 2).float()
     if pictures.shape[-1] != side:
         pictures = F.interpolate(pictures, (side, side), mode="bilinear", antialias=True, align_corners=False)
     return pictures.flatten(1)

@@ -113,22 +113,28 @@ def channel_widths(image_size: int, base_channels: int) -> list[int]:
 
 # %% ../notebooks/02_dcgan.ipynb #02-24
 class Generator(nn.Module):
-    """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to pictures `(N, 3, H, W)` in [-1, 1].
+    """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to pictures `(N, channels, H, W)` in [-1, 1].
 
     Radford et al. 2015, section 3 and figure 1. With `smooth`, no kernel makes a checkerboard of flat input
     (Odena et al. 2016).
     """
 
     def __init__(
-        self, image_size: int = 64, latent_dim: int = 100, base_channels: int = 64, smooth: bool = False
+        self,
+        image_size: int = 64,
+        latent_dim: int = 100,
+        base_channels: int = 64,
+        smooth: bool = False,
+        channels: int = 3,
     ):
         super().__init__()
         self.image_size, self.latent_dim, self.base_channels = image_size, latent_dim, base_channels
+        self.channels = channels
         widths = channel_widths(image_size, base_channels)[::-1]
         layers = up_block(latent_dim, widths[0], stride=1, padding=0)
         for wide, narrow in zip(widths, widths[1:]):
             layers += up_block(wide, narrow, smooth=smooth)
-        last = nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1, bias=False)
+        last = nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1, bias=False)
         self.main = nn.Sequential(*layers, with_kernel(last, smooth), nn.Tanh())
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -136,7 +142,7 @@ class Generator(nn.Module):
 
 # %% ../notebooks/02_dcgan.ipynb #02-29
 class Discriminator(nn.Module):
-    """Pictures `(N, 3, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
+    """Pictures `(N, channels, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
 
     `norm="batch"` is Radford et al. 2015, section 3; `norm="spectral"` is Miyato et al. 2018, section 2.1;
     `norm="none"` holds weights that spectral norm has already divided. With `smooth`, all kernels are but the
@@ -144,12 +150,18 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self, image_size: int = 64, base_channels: int = 64, norm: str = "batch", smooth: bool = False
+        self,
+        image_size: int = 64,
+        base_channels: int = 64,
+        norm: str = "batch",
+        smooth: bool = False,
+        channels: int = 3,
     ):
         super().__init__()
         self.image_size, self.base_channels, self.norm = image_size, base_channels, norm
+        self.channels = channels
         widths = channel_widths(image_size, base_channels)
-        layers = down_block(3, widths[0], norm, first=True)
+        layers = down_block(channels, widths[0], norm, first=True)
         for narrow, wide in zip(widths, widths[1:]):
             layers += down_block(narrow, wide, norm, smooth=smooth)
         last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .data import to_rgb
 from .paths import RunFiles, atomic_write
 
 # %% ../notebooks/04_results.ipynb #04-07
@@ -80,7 +81,7 @@ def show_grid(path: Path, title: str) -> None:
 
     data = io.BytesIO()
     with Image.open(path) as picture:
-        picture.convert("RGB").save(data, "JPEG", quality=75)
+        to_rgb(picture).save(data, "JPEG", quality=75)
     print(title, flush=True)
     display(Inline(data=data.getvalue(), format="jpeg"))
 
@@ -108,7 +109,7 @@ def make_gif(run: RunFiles, folder: Path | None = None, width: int = 264) -> Non
     frames = []
     for path in run.grids:
         with Image.open(path) as grid:
-            top = grid.convert("RGB").crop((0, 0, grid.width, grid.height // 2))
+            top = to_rgb(grid).crop((0, 0, grid.width, grid.height // 2))
         top.thumbnail((width, width), Image.Resampling.LANCZOS)
         frames.append(np.asarray(top))
     save_film(frames, (folder or run.generated) / "generated.gif", rest=2.0)

@@ -22,7 +22,7 @@ class Hinge:
 
 # %% ../notebooks/06_better_faces.ipynb #06-31
 def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """Mean squared length of D's gradient at pictures `(N, 3, H, W)`: R1 at real ones, R2 at generated ones.
+    """Mean squared length of D's gradient at pictures `(N, channels, H, W)`: R1 at real ones, R2 at generated ones.
 
     Mescheder et al. 2018, section 4.1.
     """
@@ -32,7 +32,7 @@ def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
 
 # %% ../notebooks/06_better_faces.ipynb #06-34
 def augment(pictures: torch.Tensor, chances: torch.Tensor | None = None) -> torch.Tensor:
-    """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, 3, H, W)`.
+    """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, channels, H, W)`.
 
     Differentiable. Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
 

@@ -23,14 +23,14 @@ from test_pictures import LFS_POINTER, left_out
 
 import toongan
 from toongan.datasets.archives import ArchiveSource
-from toongan.datasets.outcomes import LeftOut, Picture, run_task
+from toongan.datasets.outcomes import Form, LeftOut, Picture, run_task
 
 PASSWORD = "locked with a password: pack it anew without one"
 
 
 def used(path: Path) -> list[str]:
     """Names of the pictures that an archive gives."""
-    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, 32)]
+    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, Form(32))]
     return [outcome.source for outcome in outcomes if isinstance(outcome, Picture)]
 
 
@@ -82,10 +82,10 @@ SHORT = (
     "import re, sys, toongan\n"
     "from pathlib import Path\n"
     "from toongan.datasets.archives import ArchiveSource\n"
-    "from toongan.datasets.outcomes import LeftOut, run_task\n"
+    "from toongan.datasets.outcomes import Form, LeftOut, run_task\n"
     "try:\n"
     "    for task in ArchiveSource(Path(sys.argv[1])).tasks(0):\n"
-    "        print([getattr(o, 'reason', 'used') for o in run_task(task, 32)])\n"
+    "        print([getattr(o, 'reason', 'used') for o in run_task(task, Form(32))])\n"
     "except toongan.ToonGANError as error:\n"
     "    print(error)\n"
     "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1000)\n"
@@ -188,7 +188,7 @@ def test_members_that_share_their_bytes_are_left_out(tmp_path):
         data[:start] + entry * 1000 + data[end : end + 8] + struct.pack("<HHLL", 1000, 1000, len(entry) * 1000, start)
         + b"\0\0"
     )  # fmt: skip
-    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, 32)]
+    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, Form(32))]
     assert len(outcomes) == 1000
     assert {outcome.reason for outcome in outcomes if not isinstance(outcome, Picture)} <= {
         "shares its bytes with another file of the archive",
@@ -260,7 +260,7 @@ def test_links_and_sparse_members(tmp_path):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "face.bmp"
             archive.addfile(member)
-    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, 32)]
+    outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, Form(32))]
     detail = "leads to face.bmp; tar --dereference packs the file itself"
     assert outcomes[1:] == [
         LeftOut(name, "link or device, not a regular file", detail) for name in ("soft.bmp", "hard.bmp")

@@ -23,8 +23,8 @@ from toongan.datasets.archives import ArchiveSource
 from toongan.datasets.catalogue import OwnSet
 from toongan.datasets.folders import FolderSource
 from toongan.datasets.names import printable
-from toongan.datasets.outcomes import Labels, LeftOut, Picture, run_task
-from toongan.datasets.reading import outcome_of
+from toongan.datasets.outcomes import Form, Labels, LeftOut, Picture, run_task
+from toongan.datasets.reading import outcomes_of
 
 SOAK = 3000  # mutated archives; as many tables, and twice as many pictures
 
@@ -191,7 +191,7 @@ def test_whole_files_come_through(place, tree, kind):
         source = FolderSource(fill_folder(root, files))
     else:
         source = ArchiveSource({"zip": make_zip, "tar": make_tar}[kind](root.with_suffix(f".{kind}"), files))
-    outcomes = [outcome for task in source.tasks(0) for outcome in run_task(task, 32)]
+    outcomes = [outcome for task in source.tasks(0) for outcome in run_task(task, Form(32))]
     found = {outcome.source: outcome for outcome in outcomes if isinstance(outcome, Picture)}
     beside = {outcome.key: outcome.labels for outcome in outcomes if isinstance(outcome, Labels)}
     assert found.keys() == wanted.keys() and len(outcomes) == 2 * len(wanted)
@@ -219,7 +219,7 @@ def test_whole_labels_come_through(table, encoding):
     csv.writer(text, quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     data = text.getvalue().encode(encoding)
     wanted = {name: str(index) for name, (index, _) in table.items()}
-    assert outcome_of("a.csv", data, 32, {}) == Labels("a", wanted)
+    assert outcomes_of("a.csv", data, Form(32), {}) == [Labels("a", wanted)]
 
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & {0, 47} and name.strip(b".")))
@@ -230,7 +230,7 @@ def test_names_of_any_bytes_come_out_legibly(place, name):
     with open(root + b"/x" + name + b".png", "wb") as file:
         file.write(encoded(drawing(1, 4, 4)))
     (task,) = FolderSource(Path(os.fsdecode(root))).tasks(0)
-    (outcome,) = run_task(task, 32)
+    (outcome,) = run_task(task, Form(32))
     assert isinstance(outcome, Picture) and outcome.source == printable(os.fsdecode(b"x" + name + b".png"))
     assert outcome.source.isprintable() or not any(ord(c) < 32 or c in "\x7f\u2028\u202e" for c in outcome.source)
     outcome.source.encode("utf-8")
@@ -244,14 +244,14 @@ kinds = st.sampled_from(list(WHOLE))
 
 def check_picture(name: str, other: str, changes) -> None:
     data = mutated(WHOLE[name], WHOLE[other], changes)
-    outcome = outcome_of(name, data, 32, {})
+    outcome = outcomes_of(name, data, Form(32), {})[0]
     check(outcome)
     assert not isinstance(outcome, LeftOut) or outcome.reason
 
 
 def check_table(other: str, changes) -> None:
-    check(outcome_of("a.csv", mutated(labels(9).decode().encode("utf-16" if changes[0][1] % 2 else "utf-8"),
-                                      WHOLE[other], changes), 32, {}))  # fmt: skip
+    check(outcomes_of("a.csv", mutated(labels(9).decode().encode("utf-16" if changes[0][1] % 2 else "utf-8"),
+                                      WHOLE[other], changes), Form(32), {})[0])  # fmt: skip
 
 
 def check_archive(place: Path, archives: dict[str, bytes], name: str, other: str, changes) -> None:
@@ -260,7 +260,7 @@ def check_archive(place: Path, archives: dict[str, bytes], name: str, other: str
     path.write_bytes(data)
     try:
         for task in OwnSet("zip", path).source(False).tasks(0):
-            for outcome in run_task(task, 32):
+            for outcome in run_task(task, Form(32)):
                 check(outcome)
     except toongan.ToonGANError as error:
         assert str(path) in str(error) and "; " in str(error)
@@ -274,10 +274,10 @@ def archives(place) -> dict[str, bytes]:
 
 def test_what_is_mutated_was_whole(archives, place):
     for name, data in WHOLE.items():
-        assert isinstance(outcome_of(name, data, 32, {}), Picture) or name == "phone.heic", name
+        assert isinstance(outcomes_of(name, data, Form(32), {})[0], Picture) or name == "phone.heic", name
     for name, data in archives.items():
         (place / name).write_bytes(data)
-        outcomes = [outcome for task in ArchiveSource(place / name).tasks(0) for outcome in run_task(task, 32)]
+        outcomes = [outcome for task in ArchiveSource(place / name).tasks(0) for outcome in run_task(task, Form(32))]
         assert [type(outcome) for outcome in outcomes[:4]] == [Picture, Labels, Picture, Picture], name
 
 

@@ -19,6 +19,7 @@ from makers import drawing, encoded, fill_folder, make_tar, pictures
 import toongan
 from toongan.datasets import outcomes, packed, packing, reading
 from toongan.datasets.catalogue import DrawnSet
+from toongan.datasets.outcomes import Form
 
 SOURCE = "folder:{home}/mine"
 
@@ -88,15 +89,15 @@ def test_what_was_done_is_not_done_again(home, monkeypatch):
     fill_folder(home / "mine", pictures(640))
     monkeypatch.setattr(packing, "cores", lambda: 1)
     decoded = []
-    read = reading.read_picture
+    read = reading.pictures_in
 
-    def counted(data: bytes, image_size: int):
+    def counted(data: bytes, form: Form):
         decoded.append(data)
         if len(decoded) == 400:
             raise KeyboardInterrupt  # in the middle of the seventh task of 64
-        return read(data, image_size)
+        return read(data, form)
 
-    monkeypatch.setattr(reading, "read_picture", counted)
+    monkeypatch.setattr(reading, "pictures_in", counted)
     with pytest.raises(KeyboardInterrupt):
         prepare(home)
     assert len(prepare(home)) == 640
@@ -193,7 +194,7 @@ def test_duplicates_among_avatars_are_drawn_over(home, monkeypatch):
     from toongan.datasets import avatars
 
     compose = avatars.compose
-    monkeypatch.setattr(avatars, "compose", lambda style, number: compose(style, number // 2))
+    monkeypatch.setattr(avatars, "compose", lambda style, number, **how: compose(style, number // 2, **how))
     monkeypatch.setattr(packing, "cores", lambda: 1)
     data = prepare(home, 100, "avatars")
     assert len(data) == 100 and data.left_out[outcomes.DUPLICATE] >= 99
@@ -218,7 +219,7 @@ def test_a_worker_that_dies_is_reported(home, monkeypatch):
 
 
 def test_header_has_one_length_for_every_count():
-    lengths = {len(packing.npy_header(count, 64)) for count in (0, 1, 999, 1_000_000)}
+    lengths = {len(packing.npy_header(count, Form(64))) for count in (0, 1, 999, 1_000_000)}
     assert len(lengths) == 1
 
 
@@ -270,12 +271,12 @@ def test_memory_stays_flat():
 import re, sys, numpy as np
 from pathlib import Path
 from toongan.datasets.packing import pack
-from toongan.datasets.outcomes import Picture
+from toongan.datasets.outcomes import Form, Picture
 class Task:
     size = work = 100
     def __init__(self, start): self.start = start
-    def run(self, image_size):
-        pixels = np.zeros((image_size, image_size, 3), np.uint8)
+    def run(self, form):
+        pixels = np.zeros((form.image_size, form.image_size, 3), np.uint8)
         return [Picture(f"a-{i}", i.to_bytes(32, "big"), pixels, {"hair": str(i % 7)}) for i in range(self.start, self.start + 100)]
 class Source:
     unit = "pictures"
@@ -284,7 +285,7 @@ class Source:
     def tasks(self, skip): return map(Task, range(0, int(sys.argv[2]), 100))
 import toongan.datasets.packing
 toongan.datasets.packing.cores = lambda: 1
-pack(Source(), Path(sys.argv[1]) / "64px", 64, {}, progress=False)
+pack(Source(), Path(sys.argv[1]) / "64px", Form(64), {}, progress=False)
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
     import tempfile
@@ -303,7 +304,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 def test_sqlite_journal_is_gone_at_the_end(home):
     fill_folder(home / "mine", pictures(70))
     assert sorted(path.name for path in prepare(home).folder.iterdir()) == [
-        "images.npy", "index.csv", "meta.json", "preview.png",
+        "images.npy", "index.csv", "look.csv", "look.json", "meta.json", "preview.png",
     ]  # fmt: skip
     assert sqlite3.sqlite_version_info >= (3, 24)
 

@@ -18,8 +18,8 @@ import toongan
 from toongan.datasets import archives, names, outcomes
 from toongan.datasets import pictures as reading
 from toongan.datasets.folders import FolderSource
-from toongan.datasets.outcomes import LeftOut, run_task
-from toongan.datasets.reading import outcome_of
+from toongan.datasets.outcomes import Form, LeftOut, run_task
+from toongan.datasets.reading import outcomes_of
 
 RAMP = np.linspace(0, 1, 16).reshape(4, 4).repeat(8, 0).repeat(8, 1)
 """Sixteen shades from black to white, each 8×8 pixels."""
@@ -28,13 +28,14 @@ SHADES = np.arange(16) * 17
 
 def reason(data: bytes, name: str = "face.png") -> str:
     """Why a file is left out; nothing if it is used."""
-    outcome = outcome_of(name, data, 32, {})
+    outcome = outcomes_of(name, data, Form(32), {})[0]
     return outcome.reason if isinstance(outcome, LeftOut) else ""
 
 
 def shades(data: bytes) -> np.ndarray:
     """The levels that the sixteen shades have come out as."""
-    pixels, _ = reading.read_picture(data, 32)
+    (seen,) = reading.pictures_in(data, Form(32))
+    pixels = seen.pixels
     return pixels[4::8, 4::8, 0].ravel().astype(int)
 
 
@@ -44,7 +45,7 @@ def grey(top: float, kind: type) -> np.ndarray:
 
 def everything(source) -> dict[str, outcomes.Outcome]:
     """What becomes of every file of a source, by name."""
-    outcomes = [outcome for task in source.tasks(0) for outcome in run_task(task, 32)]
+    outcomes = [outcome for task in source.tasks(0) for outcome in run_task(task, Form(32))]
     return {getattr(outcome, "source", getattr(outcome, "key", None)): outcome for outcome in outcomes}
 
 
@@ -270,7 +271,7 @@ def test_heic_is_read_where_its_package_is(monkeypatch):
     reading.heic_formats.cache_clear()
     try:
         assert reason(HEIC_HEAD, "IMG_0001.jpg") == "" == reason(HEIC_HEAD, "IMG_0001.HEIC")
-        assert (reading.read_picture(HEIC_HEAD, 40)[0] == np.asarray(drawing(4))).all()
+        assert (next(reading.pictures_in(HEIC_HEAD, Form(40))).pixels == np.asarray(drawing(4))).all()
         assert reason(encoded(drawing(4), "JPEG")) == ""
     finally:
         Image.OPEN.pop("HEIF", None)
@@ -302,12 +303,12 @@ LABELS = '"hair", 3, 5\n"glasses", 0, 2\n'
     ],
 )
 def test_label_files_that_an_editor_saved_anew(data):
-    assert outcome_of("a/face.csv", data, 32, {}) == outcomes.Labels("a/face", {"hair": "3", "glasses": "0"})
+    assert outcomes_of("a/face.csv", data, Form(32), {}) == [outcomes.Labels("a/face", {"hair": "3", "glasses": "0"})]
 
 
 @pytest.mark.parametrize("data", [b"source, 0, 2\n", b"sha256, 0, 2\n", b"\xff\xfe\n", b"a, 1\n", b"a, 9, 2\n"])
 def test_other_tables_are_no_labels(data):
-    assert outcome_of("face.csv", data, 32, {}) == LeftOut("face.csv", outcomes.NOT_A_PICTURE)
+    assert outcomes_of("face.csv", data, Form(32), {}) == [LeftOut("face.csv", outcomes.NOT_A_PICTURE)]
 
 
 # --- names ----------------------------------------------------------------------------------

@@ -150,8 +150,8 @@ def broken(tmp_path, kind):
             )
         case "too many layers":
             torch.save({**Generator(32, 4, 4).state_dict(), "main.99.bias": torch.zeros(3)}, path)
-        case "grey":
-            torch.save({**Generator(32, 4, 4).state_dict(), "main.9.weight": torch.zeros(4, 1, 4, 4)}, path)
+        case "two channels":
+            torch.save({**Generator(32, 4, 4).state_dict(), "main.9.weight": torch.zeros(4, 2, 4, 4)}, path)
         case "too wide":
             torch.save({f"main.{i}.weight": torch.zeros(1, 3, 1, 1).expand(10**9, 3, 1, 1) for i in range(4)}, path)
         case "twice":
@@ -194,7 +194,7 @@ def broken(tmp_path, kind):
         ("integers", "main.0.weight holds no real numbers but int8"),
         ("too few layers", "missing: main.4.weight, main.4.bias and 2 more"),
         ("too many layers", "unexpected: main.99.bias"),
-        ("grey", "its last layer makes 1 channels, not the 3 of a picture"),
+        ("two channels", "its last layer makes 2 channels, not the 1, 3 or 4 of a picture"),
         ("too wide", "its latent_dim would be 1000000000, and 4096 is the most"),
         ("twice", "holds some layers twice, under two prefixes"),
         ("in parts", r"weights in parts \(parametrizations\); save it with toongan.runs.save_state"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from .members import UnusableArchive
 from .names import folder_label, printable
-from .outcomes import ARCHIVE, NESTED, LeftOut, Outcome, Task
+from .outcomes import ARCHIVE, NESTED, Form, LeftOut, Outcome, Task
 from .pictures import LFS_POINTER, PICTURE_ENDINGS, START_BYTES, ending, is_web_page, made_like_a_picture
-from .reading import outcome_of, reading
+from .reading import outcomes_of, reading
 from .tars import tar_members
 from .zips import open_zip, zip_members
 
@@ -31,16 +31,16 @@ class BytesTask:
     def size(self) -> int:
         return len(self.members)
 
-    def run(self, image_size: int) -> list[Outcome]:
-        return [self.read(name, content, image_size) for name, content in self.members]
+    def run(self, form: Form) -> list[Outcome]:
+        return [outcome for name, content in self.members for outcome in self.read(name, content, form)]
 
-    def read(self, name: str, content: bytes | LeftOut, image_size: int) -> Outcome:
+    def read(self, name: str, content: bytes | LeftOut, form: Form) -> list[Outcome]:
         if isinstance(content, LeftOut):
-            return content
-        outcome = outcome_of(name, content, image_size, folder_label(name) if self.label_folders else {})
-        if isinstance(outcome, LeftOut) and outcome.reason == ARCHIVE:
-            return LeftOut(name, NESTED)
-        return outcome
+            return [content]
+        outcomes = outcomes_of(name, content, form, folder_label(name) if self.label_folders else {})
+        if isinstance(outcomes[0], LeftOut) and outcomes[0].reason == ARCHIVE:
+            return [LeftOut(name, NESTED)]
+        return outcomes
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
+from ..data import to_array, to_channels
 from ..errors import ToonGANError
-from .outcomes import Outcome, Picture, Task
+from .outcomes import Form, Outcome, Picture, Task
 
 CHUNK = 64
 DEFAULT_STYLE = "avataaars"
@@ -174,12 +175,14 @@ class AvatarsTask:
     def work(self) -> int:
         return len(self.numbers)
 
-    def run(self, image_size: int) -> list[Outcome]:
-        outcomes = []
+    def run(self, form: Form) -> list[Outcome]:
+        outcomes, clear = [], form.channels == 4
         for number in self.numbers:
-            svg, seen = compose(self.style, number)
-            digest = hashlib.sha256(svg.encode()).digest()
-            outcomes.append(Picture(f"{self.style}-{number}", digest, rasterise(svg, image_size), seen))
+            svg, seen = compose(self.style, number, background=not clear)
+            pixels = rasterise(svg, form.image_size, None if clear else "#ffffff")
+            if form.channels != 3:
+                pixels = to_array(to_channels(Image.fromarray(pixels), form.channels))
+            outcomes.append(Picture(f"{self.style}-{number}", hashlib.sha256(svg.encode()).digest(), pixels, seen))
         return outcomes
 
 

@@ -1,5 +1,6 @@
 """Data sets by name, from wherever they are to a packed folder."""
 
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -17,9 +18,9 @@ from .avatars import AvatarsSource
 from .downloads import Download
 from .folders import FolderSource
 from .members import UnusableArchive
-from .outcomes import Source
+from .outcomes import Form, Source
 from .packed import PackedDataset, open_packed, read_meta
-from .packing import TooFewPictures, mend, only_one, pack
+from .packing import MIN_PICTURES, TooFewPictures, mend, only_one, pack
 
 DEFAULT_AVATARS = 20_000
 GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
@@ -262,7 +263,12 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         ToonGANError: an unknown name, a source that gives too little, a full disk: says what to do.
     """
     dataset = find(config.dataset)
-    folder = data_folder(dataset.folder) / f"{config.image_size}px"
+    if config.channels == 1 and not dataset.endless:
+        whole = prepare(dataclasses.replace(config, channels=None), progress)
+        if whole.is_grey:
+            return whole.in_grey()
+    form = Form(config.image_size, config.fit, config.channels or 3, config.frames)
+    folder = data_folder(dataset.folder) / folder_name(form)
     count = config.count or (DEFAULT_AVATARS if dataset.endless else None)
 
     def is_current() -> bool:
@@ -281,10 +287,18 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
             "packed": time.strftime("%Y-%m-%d"),
         }
         name = dataset.style if dataset.endless else config.dataset
+
+        def look(part: Path) -> None:
+            if not dataset.endless:
+                from .look import FOUND, look_at  # its libraries take a while to load
+
+                (part / FOUND).unlink(missing_ok=True)  # of an attempt that was stopped
+                look_at(open_packed(part), progress)
+
         start = time.perf_counter()
         try:
             limit = count if dataset.endless else None
-            new = pack(source, folder, config.image_size, meta, limit, progress, is_current, name)
+            new = pack(source, folder, form, meta, limit, progress, is_current, name, look)
         except (UnusableArchive, TooFewPictures) as error:
             if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
                 dataset.archive.unlink(missing_ok=True)
@@ -295,19 +309,42 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
                 ) from error
             raise
         if progress and new:
-            report(open_packed(folder), new, time.perf_counter() - start)
+            report(open_packed(folder), new, time.perf_counter() - start, not dataset.endless)
             if isinstance(dataset, RemoteSet):
                 dataset.check_number(open_packed(folder))
+    among = None
+    if config.skip_alike:
+        from .look import others_than_alike
+
+        among = others_than_alike(open_packed(folder, count if dataset.endless else None))
+        if len(among) < MIN_PICTURES:
+            raise ToonGANError(
+                f"leaves {len(among)} of {config.dataset}'s pictures, and {MIN_PICTURES} are needed; do without it.",
+                "skip_alike",
+            )
+        count = min(count, len(among)) if dataset.endless else count
     if not dataset.endless and count is not None:
-        held = len(open_packed(folder))
+        held = len(open_packed(folder)) if among is None else len(among)
         if held < count and progress and config.count:
             print(f"{config.dataset} holds {held:,} pictures; all of them are used.", flush=True)
         count = min(count, held)
-    return open_packed(folder, count, spread=not dataset.endless)
+    return open_packed(folder, count, not dataset.endless, among)
 
 
-def report(data: PackedDataset, new: int, seconds: float) -> None:
-    """Say what was packed, and what was left out."""
+def folder_name(form: Form) -> str:
+    """Of the packed copy in this form: `64px`, `128px-pad-4ch`."""
+    parts = [f"{form.image_size}px"]
+    if form.fit != "crop":
+        parts.append(form.fit)
+    if form.channels != 3:
+        parts.append(f"{form.channels}ch")
+    if form.frames:
+        parts.append("frames")
+    return "-".join(parts)
+
+
+def report(data: PackedDataset, new: int, seconds: float, looked_at: bool) -> None:
+    """Say what was packed, what was left out and, if it is `looked_at`, what a look at it finds."""
     print(
         f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}",
         flush=True,
@@ -321,3 +358,10 @@ def report(data: PackedDataset, new: int, seconds: float) -> None:
         number = sum(data.left_out.values())
         files, they = ("files", "They are") if number > 1 else ("file", "It is")
         print(f"Left out {number:,} {files}: {reasons}. {they} listed in {where}.", flush=True)
+    if data.meta["channels"] == 4 and not data.meta["transparent"]:
+        print("None of the pictures is transparent anywhere: --channels 3 gives the same faces sooner.", flush=True)
+    if looked_at:
+        from .look import look_at, sentences
+
+        for sentence in sentences(data, look_at(data)):
+            print(sentence, flush=True)

@@ -19,13 +19,14 @@ from .outcomes import (
     NOT_REGULAR,
     TOO_LARGE,
     UNREADABLE,
+    Form,
     LeftOut,
     Outcome,
     Task,
     Unusable,
 )
 from .pictures import START_BYTES, may_be_a_picture, no_picture
-from .reading import CSV_BYTES, is_label_file, outcome_of, reading
+from .reading import CSV_BYTES, is_label_file, outcomes_of, reading
 
 CHUNK = 64
 MAX_NAMED = 1000
@@ -47,10 +48,10 @@ class FilesTask:
     def work(self) -> int:
         return len(self.names)
 
-    def run(self, image_size: int) -> list[Outcome]:
-        return [self.read(name, image_size) for name in self.names]
+    def run(self, form: Form) -> list[Outcome]:
+        return [outcome for name in self.names for outcome in self.read(name, form)]
 
-    def read(self, name: str, image_size: int) -> Outcome:
+    def read(self, name: str, form: Form) -> list[Outcome]:
         path, source = self.root / name, printable(name)
         try:
             mode = path.stat()
@@ -66,11 +67,11 @@ class FilesTask:
                     raise Unusable(TOO_LARGE)
                 data += file.read(CSV_BYTES if is_label_file(name) else MAX_FILE_BYTES)
         except Unusable as error:
-            return LeftOut(source, *error.args)
+            return [LeftOut(source, *error.args)]
         except OSError as error:
             broken = path.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP)
-            return LeftOut(source, BROKEN_LINK if broken else UNREADABLE, error.strerror or "")
-        return outcome_of(source, data, image_size, folder_label(source) if self.label_folders else {})
+            return [LeftOut(source, BROKEN_LINK if broken else UNREADABLE, error.strerror or "")]
+        return outcomes_of(source, data, form, folder_label(source) if self.label_folders else {})
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class PassedOver:
     def work(self) -> int:
         return len(self.outcomes)
 
-    def run(self, image_size: int) -> list[Outcome]:
+    def run(self, form: Form) -> list[Outcome]:
         return list(self.outcomes)
 
 

@@ -12,6 +12,8 @@ SHARE = 8
 MOST = 2500
 LEAST = 8
 HIGHEST = 2**64 - 1
+# So many bits of what a frame is known by are its film's: no film is on both sides, where there are others.
+FILM_BITS = 48
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ def split(hashes: np.ndarray, record: dict | bool | None = None) -> Split:
         below = int(record["below"], 16)
     else:
         below = lowest(hashes, held_out_count(len(hashes)))
+        whole = min(-(-below >> (64 - FILM_BITS)) << (64 - FILM_BITS), HIGHEST)
+        if (hashes < np.uint64(below)).sum() < (hashes < np.uint64(whole)).sum() <= len(hashes) // 2:
+            below = whole  # the film that lies across it is held out as well
     held_out = hashes < np.uint64(below)
     return Split(np.flatnonzero(held_out).astype(np.int64), np.flatnonzero(~held_out).astype(np.int64), below)
 

@@ -41,14 +41,37 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
+class Form:
+    """What pictures are to become.
+
+    Attributes:
+        image_size: side in pixels.
+        fit: how one that is no square becomes one: `"crop"`, `"pad"` or `"stretch"`.
+        channels: 1 for grey, 3 for colours, 4 for colours with transparency.
+        frames: whether each frame of a film is a picture, or only its first.
+    """
+
+    image_size: int
+    fit: str = "crop"
+    channels: int = 3
+    frames: bool = False
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A usable picture: uint8 pixels `(H, W, 3)` and the SHA-256 of the file they came from."""
+    """A usable picture: uint8 pixels `(H, W, channels)` and the SHA-256 that it is known by, mostly that of its file.
+
+    Attributes:
+        enlarged: whether it was smaller than asked for.
+        beyond: the share of its longer side that is beyond the square; 0 for a square.
+    """
 
     source: str
     sha256: bytes
     pixels: np.ndarray
     labels: dict[str, str] = field(default_factory=dict)
     enlarged: bool = False
+    beyond: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +98,14 @@ class Task(Protocol):
     """Some files or drawings: small, so that it travels to a worker process, and comes back as outcomes.
 
     Attributes:
-        size: how many outcomes it gives.
+        size: how many files or drawings it deals with.
         work: how far it brings a progress bar.
     """
 
     size: int
     work: int
 
-    def run(self, image_size: int) -> list[Outcome]: ...
+    def run(self, form: Form) -> list[Outcome]: ...
 
 
 class Source(Protocol):
@@ -104,8 +127,8 @@ class Source(Protocol):
         """All its pictures, but for the first `skip`."""
 
 
-def run_task(task: Task, image_size: int) -> list[Outcome]:
+def run_task(task: Task, form: Form) -> list[Outcome]:
     """What a worker process does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files, of which nobody could tell the file
-        return task.run(image_size)
+        return task.run(form)

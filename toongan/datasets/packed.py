@@ -2,16 +2,18 @@
 
 A packed folder holds
 
-- `images.npy`: uint8 `(N, H, W, 3)`;
+- `images.npy`: uint8 `(N, H, W, channels)`;
 - `index.csv`: a row a picture: `source` (file), `sha256` (of that file), its labels;
 - `left-out.csv`: a row a file that was not used, and why;
 - `meta.json`: counts, fingerprint, licence, what was left out by reason;
-- `preview.png`: 64 of the pictures.
+- `preview.png`: 64 of the pictures, and what a look at the set has found;
+- `look.csv`, `look.json`: the same in full, for pictures that were not drawn here.
 
 `packing.py` writes it.
 """
 
 import csv
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -33,7 +35,7 @@ class PackedDataset:
     """A packed folder, opened.
 
     Attributes:
-        images: uint8 `(N, H, W, 3)`, memory-mapped where all of the folder or its beginning is used.
+        images: uint8 `(N, H, W, channels)`, memory-mapped where all of the folder or its beginning is used.
         meta: what `meta.json` says.
         fingerprint: SHA-256 over the pixels of all N pictures.
         rows: which rows of the folder these are; None for the first N.
@@ -47,6 +49,15 @@ class PackedDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether all pictures of the folder, of three channels, are grey."""
+        return self.meta.get("grey", False)
+
+    def in_grey(self) -> "PackedDataset":
+        """The same pictures, all of them grey, as one channel."""
+        return dataclasses.replace(self, images=self.images[..., :1])
 
     @cached_property
     def index(self) -> list[dict[str, str]]:
@@ -102,18 +113,21 @@ def read_meta(folder: Path) -> dict | None:
     """`meta.json` of a whole packed folder of today's format; None if there is none."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
-        pixels = meta["count"] * meta["image_size"] ** 2 * 3
+        pixels = meta["count"] * meta["image_size"] ** 2 * meta.get("channels", 3)
         whole = (folder / "images.npy").stat().st_size > pixels and (folder / "index.csv").stat().st_size
         return meta if meta["format"] == FORMAT and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def open_packed(folder: Path, count: int | None = None, spread: bool = False) -> PackedDataset:
+def open_packed(
+    folder: Path, count: int | None = None, spread: bool = False, among: np.ndarray | None = None
+) -> PackedDataset:
     """Open `count` pictures of a packed folder, or all of them.
 
     Args:
         spread: take them evenly from the whole folder, since neighbours may be of one kind; else from its beginning.
+        among: take them from these rows only, ascending.
 
     Raises:
         ToonGANError: the folder is damaged, or holds fewer than `count` pictures.
@@ -128,13 +142,17 @@ def open_packed(folder: Path, count: int | None = None, spread: bool = False) ->
         raise damaged(folder) from error
     if not whole:
         raise damaged(folder)
-    if count is None or count == len(images):
+    there = len(images) if among is None else len(among)
+    count = there if count is None else count
+    if count == len(images):
         return PackedDataset(folder, images, meta, fingerprint)
-    if count > len(images):
-        raise ToonGANError(
-            f"is {count:,}, but {folder} holds {len(images):,} pictures; ask for at most that many.", "count"
-        )
-    rows = evenly(np.arange(len(images)), count) if spread else None
+    if count > there:
+        raise ToonGANError(f"is {count:,}, but {folder} holds {there:,} pictures; ask for at most that many.", "count")
+    rows = among
+    if spread and count < there:
+        rows = evenly(np.arange(len(images)) if among is None else among, count)
+    elif among is not None:
+        rows = among[:count]
     images = images[:count] if rows is None else images[rows]
     return PackedDataset(folder, images, meta, fingerprint_of(images), rows)
 

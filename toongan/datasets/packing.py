@@ -7,6 +7,7 @@ the last entry. At the end it is renamed, whole.
 """
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import io
@@ -23,25 +24,24 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from ..data import tile
+from ..data import tile, to_picture
 from ..errors import ToonGANError
 from ..paths import MARK, cannot_write, display, replace, writable_folder
 from ..system.locks import Taken, hold
 from ..system.signature import save_picture
 from .holdout import evenly
-from .outcomes import DUPLICATE, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
+from .outcomes import DUPLICATE, Form, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
 from .packed import FORMAT, NOT_LABELS
 from .workers import WorkerDied, Workers
 
 MIN_PICTURES = 64
 COMMIT_SECONDS = 2.0
-COUNTERS = ("count", "consumed", "work", "enlarged")
+COUNTERS = ("count", "consumed", "work", "enlarged", "coloured", "transparent")
 PREVIEW = 64
 SCHEMA = """
-CREATE TABLE pictures (row INTEGER PRIMARY KEY, source TEXT, sha256 BLOB UNIQUE, key TEXT, labels TEXT);
+CREATE TABLE pictures (row INTEGER PRIMARY KEY, source TEXT, sha256 BLOB UNIQUE, key TEXT, labels TEXT, beyond REAL);
 CREATE TABLE beside (key TEXT PRIMARY KEY, labels TEXT);
 CREATE TABLE left_out (source TEXT, reason TEXT, detail TEXT);
 CREATE TABLE columns (name TEXT PRIMARY KEY);
@@ -63,20 +63,23 @@ class TooFewPictures(ToonGANError):
 def pack(
     source: Source,
     folder: Path,
-    image_size: int,
+    form: Form,
     meta: dict,
     limit: int | None = None,
     progress: bool = True,
     is_current: Callable[[], bool] = lambda: False,
     name: str = "",
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> int:
     """Pack `source` into `folder`; whatever stands there is replaced at the very end. Gives how many pictures are new.
 
     Args:
+        form: what pictures are to become.
         meta: what `meta.json` shall say besides counts.
         limit: stop after that many pictures; needed where a source has no end.
         is_current: asked once the folder is ours alone; if another process has just packed it, nothing is done.
         name: what to call the source in messages.
+        finish: given the folder when all is packed, before it takes its place; may write more files into it.
 
     Raises:
         ToonGANError: fewer than 64 usable pictures, a damaged archive, a full disk: says what to do.
@@ -88,13 +91,14 @@ def pack(
             recover(folder)
             if is_current():
                 return 0
-            part = Part(parent / f".{folder.name}.part", source.signature(), image_size)
+            part = Part(parent / f".{folder.name}.part", source.signature(), form)
             had = part.count
             with closing(part):
                 fill(part, source, limit, progress, name)
                 if part.count < MIN_PICTURES:
                     raise too_few(part, name)
                 part.write_tables(meta)
+            finish(part.folder)
             replace_folder(part.folder, folder)
             return part.count - had
         except ToonGANError as error:
@@ -132,7 +136,7 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
     )
     start, had = time.perf_counter(), part.count
     with bar:
-        for task, outcomes in in_order(source.tasks(part.consumed), part.image_size):
+        for task, outcomes in in_order(source.tasks(part.consumed), part.form):
             part.busy = True
             for outcome in outcomes:
                 if limit is None or part.count < limit:
@@ -149,7 +153,7 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
         bar.refresh()
 
 
-def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, list[Outcome]]]:
+def in_order(tasks: Iterator[Task], form: Form) -> Iterator[tuple[Task, list[Outcome]]]:
     """Each task with its outcomes, in order, computed on all cores; a small job stays in this process."""
     workers = cores()
     first = []
@@ -159,16 +163,16 @@ def in_order(tasks: Iterator[Task], image_size: int) -> Iterator[tuple[Task, lis
             break
     if workers == 1 or len(first) < 4:
         for task in first:
-            yield task, run_task(task, image_size)
+            yield task, run_task(task, form)
         if workers == 1:
             for task in tasks:
-                yield task, run_task(task, image_size)
+                yield task, run_task(task, form)
         return
     with Workers(workers) as pool:
-        waiting = deque((task, pool.submit(run_task, task, image_size)) for task in first)
+        waiting = deque((task, pool.submit(run_task, task, form)) for task in first)
         # A window of tasks in flight keeps memory flat for a million pictures.
         for task in tasks:
-            waiting.append((task, pool.submit(run_task, task, image_size)))
+            waiting.append((task, pool.submit(run_task, task, form)))
             if len(waiting) > 3 * workers:
                 task, future = waiting.popleft()
                 yield task, future.result()
@@ -185,30 +189,33 @@ class Part:
         consumed: files of the source dealt with, whatever became of them.
         work: the same in the source's unit of progress.
         enlarged: pictures that were smaller than asked for.
+        coloured, transparent: pictures that are not grey, and that have a pixel which is not opaque.
         busy: in the middle of a task, of which only part is written.
     """
 
-    def __init__(self, folder: Path, signature: dict, image_size: int):
-        self.folder, self.signature, self.image_size = folder, signature, image_size
-        self.made_from = json.dumps([FORMAT, signature, image_size], sort_keys=True)
+    def __init__(self, folder: Path, signature: dict, form: Form):
+        self.folder, self.signature, self.form = folder, signature, form
+        self.made_from = json.dumps([FORMAT, signature, dataclasses.asdict(form)], sort_keys=True)
+        self.header = npy_header(0, form)
+        self.picture_bytes = form.image_size**2 * form.channels
         if not self.resume():
             shutil.rmtree(folder, ignore_errors=True)
             self.begin()
-        self.count, self.consumed, self.work, self.enlarged = (int(self.state(name)) for name in COUNTERS)
+        for name in COUNTERS:
+            setattr(self, name, int(self.state(name)))
         self.busy = False
-        self.picture_bytes = image_size * image_size * 3
         self.digest = hashlib.sha256()
         with open(self.folder / "images.npy", "rb") as file:
-            file.seek(len(npy_header(0, image_size)))
+            file.seek(len(self.header))
             for _ in range(self.count):
                 self.digest.update(file.read(self.picture_bytes))
         self.images = open(self.folder / "images.npy", "r+b", buffering=1 << 20)
-        self.images.seek(len(npy_header(0, image_size)) + self.count * self.picture_bytes)
+        self.images.seek(len(self.header) + self.count * self.picture_bytes)
         self.last_commit = time.monotonic()
 
     def begin(self) -> None:
         self.folder.mkdir(parents=True)
-        (self.folder / "images.npy").write_bytes(npy_header(0, self.image_size))
+        (self.folder / "images.npy").write_bytes(self.header)
         self.journal = connect(self.folder / "journal.sqlite")
         self.journal.executescript(SCHEMA)
         self.remember(made_from=self.made_from, **dict.fromkeys(COUNTERS, 0))
@@ -222,8 +229,8 @@ class Part:
         self.journal = connect(path)
         try:
             same = self.state("made_from") == self.made_from
-            pixels = (self.folder / "images.npy").stat().st_size - len(npy_header(0, self.image_size))
-            if same and pixels >= int(self.state("count")) * self.image_size**2 * 3:
+            pixels = (self.folder / "images.npy").stat().st_size - len(self.header)
+            if same and pixels >= int(self.state("count")) * self.picture_bytes:
                 return True
         except (sqlite3.DatabaseError, OSError, TypeError) as error:
             if system_error(error) is not None:  # the disk's fault, not the journal's: what was packed may be good
@@ -254,8 +261,8 @@ class Part:
         key = os.path.splitext(picture.source)[0]
         labels = json.dumps(picture.labels) if picture.labels else None
         done = self.journal.execute(
-            "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?, ?)",
-            [self.count, picture.source, picture.sha256, key, labels],
+            "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?, ?, ?)",
+            [self.count, picture.source, picture.sha256, key, labels, picture.beyond],
         )
         if not done.rowcount:
             (first,) = self.journal.execute("SELECT source FROM pictures WHERE sha256 = ?", [picture.sha256]).fetchone()
@@ -267,6 +274,8 @@ class Part:
         self.name_columns(picture.labels)
         self.count += 1
         self.enlarged += picture.enlarged
+        self.coloured += pixels.shape[2] > 1 and not np.array_equal(pixels[..., :2], pixels[..., 1:3])
+        self.transparent += pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
 
     def leave_out(self, outcome: LeftOut) -> None:
         self.journal.execute("INSERT INTO left_out VALUES (?, ?, ?)", [outcome.source, outcome.reason, outcome.detail])
@@ -297,6 +306,15 @@ class Part:
             self.journal.execute("SELECT reason, COUNT(*) FROM left_out GROUP BY reason ORDER BY COUNT(*) DESC, reason")
         )
 
+    def beyond(self) -> dict | None:
+        """Of the pictures that were not square, how much of their longer side is beyond the square."""
+        rows = self.journal.execute("SELECT beyond FROM pictures WHERE beyond > 0")
+        shares = np.fromiter((share for (share,) in rows), float)
+        if not len(shares):
+            return None
+        median, most = np.median(shares), shares.max()
+        return {"not_square": len(shares), "median": round(float(median), 4), "most": round(float(most), 4)}
+
     def write_tables(self, meta: dict) -> None:
         """Everything but the pixels: `index.csv`, `left-out.csv`, `meta.json`, and the header of `images.npy`."""
         self.write_index()
@@ -307,15 +325,18 @@ class Part:
                 writer.writerows(self.journal.execute("SELECT source, reason, detail FROM left_out ORDER BY rowid"))
         self.images.truncate()
         self.images.seek(0)
-        self.images.write(npy_header(self.count, self.image_size))
+        self.images.write(npy_header(self.count, self.form))
         self.images.flush()
         os.fsync(self.images.fileno())
         value = {
             "format": FORMAT,
             "count": self.count,
-            "image_size": self.image_size,
+            **dataclasses.asdict(self.form),
             "fingerprint": self.digest.hexdigest(),
             **meta,
+            "grey": self.coloured == 0,
+            "transparent": self.transparent,
+            "beyond": self.beyond(),
             "enlarged": self.enlarged,
             "left_out": self.left_out(),
             "made_from": self.signature,
@@ -329,7 +350,7 @@ class Part:
     def write_preview(self) -> None:
         """Pictures from all over the set, as they will be trained on, in one sheet."""
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        save_picture(Image.fromarray(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
+        save_picture(to_picture(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
 
     def write_index(self) -> None:
         columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]
@@ -360,10 +381,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?nolock=1", uri=True)
 
 
-def npy_header(count: int, image_size: int) -> bytes:
+def npy_header(count: int, form: Form) -> bytes:
     """The header of `images.npy`; of the same length for every count, so that it can be written last."""
     buffer = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, image_size, image_size, 3)}
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, form.image_size, form.image_size, form.channels)}
     np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 

@@ -6,12 +6,14 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ..data import to_rgb, to_square
+from ..data import to_array, to_channels, to_square
 from .grey_levels import UnknownLevels, to_8_bits
 from .outcomes import (
     ARCHIVE,
@@ -25,12 +27,15 @@ from .outcomes import (
     UNKNOWN_LEVELS,
     VARIANT,
     WEB_PAGE,
+    Form,
     Unusable,
 )
 
 # Nothing else is opened: Pillow would hand a page of PostScript, whatever it is called, to Ghostscript. TGA is last,
 # since it has no signature.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PSD", "PPM", "ICO", "TGA")
+FILMS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # of which frames, or pages, can be taken one by one
+MOST_FRAMES = 1000
 PICTURE_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .gif .tif .tiff .avif .jp2 .j2k .jpx .jpf .jpc .j2c .psd "
     ".ppm .pgm .pbm .pnm .pfm .tga .ico".split()
@@ -66,10 +71,22 @@ MARK = "ToonGAN"
 SOFTWARE = 0x0131
 
 
-def read_picture(data: bytes, image_size: int) -> tuple[np.ndarray, bool]:
-    """The bytes of a picture file as uint8 `(image_size, image_size, 3)`, and whether it was smaller than that.
+@dataclass(frozen=True)
+class Seen:
+    """A picture as it is packed: uint8 pixels `(image_size, image_size, channels)`, and what `Picture` says of it.
 
-    Of a film, the first frame.
+    Attributes:
+        frame: its number in its film, from 0; None if it is no film, or its other frames are not wanted.
+    """
+
+    pixels: np.ndarray
+    enlarged: bool
+    beyond: float
+    frame: int | None = None
+
+
+def pictures_in(data: bytes, form: Form) -> Iterator[Seen]:
+    """The bytes of a picture file as one picture or, where frames are wanted, as many as the film has, 1,000 at most.
 
     Raises:
         Unusable: the bytes are not a picture, a damaged one, one too large, or one that this program made.
@@ -77,12 +94,20 @@ def read_picture(data: bytes, image_size: int) -> tuple[np.ndarray, bool]:
     picture = open_picture(data)
     if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
         raise Unusable(TOO_MANY_PIXELS, f"{picture.width}×{picture.height}")
-    enlarged = min(picture.size) < image_size
     try:
         if is_made_here(picture):
             raise Unusable(MADE_HERE)
-        picture.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
-        return np.asarray(to_square(to_rgb(to_8_bits(picture, data)), image_size)), enlarged
+        count = getattr(picture, "n_frames", 1) if form.frames and picture.format in FILMS else 1
+        if count == 1:
+            side = 2 * form.image_size
+            picture.draft(None, (side, side))  # a large JPEG is decoded at a fraction of its size
+            yield seen(picture, data, form)
+            return
+        for number in dict.fromkeys(np.linspace(0, count - 1, min(count, MOST_FRAMES)).astype(int).tolist()):
+            if picture.format == "TIFF":  # each page has sizes and levels of its own
+                picture = open_picture(data)
+            picture.seek(number)
+            yield seen(picture if picture.format == "TIFF" else picture.copy(), data, form, number)
     except Unusable:
         raise
     except UnknownLevels as error:
@@ -91,6 +116,13 @@ def read_picture(data: bytes, image_size: int) -> tuple[np.ndarray, bool]:
         raise Unusable(TOO_MANY_PIXELS) from error
     except Exception as error:  # a decoder fed with garbage raises whatever it trips over
         raise Unusable(DAMAGED, str(error)) from error
+
+
+def seen(picture: Image.Image, data: bytes, form: Form, frame: int | None = None) -> Seen:
+    """`data` is the file that the picture came from."""
+    short, long = sorted(picture.size)
+    pixels = to_array(to_square(to_channels(to_8_bits(picture, data), form.channels), form.image_size, form.fit))
+    return Seen(pixels, (long if form.fit == "pad" else short) < form.image_size, 1 - short / long, frame)
 
 
 def open_picture(data: bytes) -> Image.Image:

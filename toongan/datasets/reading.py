@@ -5,10 +5,13 @@ import hashlib
 import importlib.util
 import io
 
+import numpy as np
+
+from .holdout import FILM_BITS
 from .names import stem
-from .outcomes import EMPTY, LFS, NOT_A_PICTURE, WEB_PAGE, Labels, LeftOut, Outcome, Picture, Unusable
+from .outcomes import EMPTY, LFS, NOT_A_PICTURE, WEB_PAGE, Form, Labels, LeftOut, Outcome, Picture, Unusable
 from .packed import NOT_LABELS
-from .pictures import ending, read_picture, what_it_is
+from .pictures import ending, pictures_in, what_it_is
 
 CSV_BYTES = 1 << 16
 # Raised when the same files would give other pixels, so that what was packed before is packed anew.
@@ -39,18 +42,28 @@ def read_attributes(data: bytes) -> dict[str, str] | None:
     return labels if labels and len(labels) == len(rows) and labels.keys().isdisjoint(NOT_LABELS) else None
 
 
-def outcome_of(source: str, data: bytes, image_size: int, labels: dict[str, str]) -> Outcome:
-    """What becomes of a file, given its content."""
+def outcomes_of(source: str, data: bytes, form: Form, labels: dict[str, str]) -> list[Outcome]:
+    """What becomes of a file, given its content: one outcome, or one for each frame of a film that is wanted."""
     if not data:
-        return LeftOut(source, EMPTY)
+        return [LeftOut(source, EMPTY)]
     if is_label_file(source):
         attributes = read_attributes(data[:CSV_BYTES])
         if attributes is not None:
-            return Labels(stem(source), attributes)
+            return [Labels(stem(source), attributes)]
         reason = what_it_is(data)
-        return LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_A_PICTURE)
+        return [LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_A_PICTURE)]
+    own, found = hashlib.sha256(data).digest(), []
     try:
-        pixels, enlarged = read_picture(data, image_size)
-    except Unusable as error:
-        return LeftOut(source, *error.args)
-    return Picture(source, hashlib.sha256(data).digest(), pixels, labels, enlarged)
+        for seen in pictures_in(data, form):
+            name, digest = source, own
+            if seen.frame is not None:
+                name, digest = f"{source}#{seen.frame}", digest_of_frame(own, seen.pixels)
+            found.append(Picture(name, digest, seen.pixels, labels, seen.enlarged, seen.beyond))
+    except Unusable as error:  # of a film that is cut short, the frames before that are used
+        found.append(LeftOut(source, *error.args))
+    return found
+
+
+def digest_of_frame(film: bytes, pixels: np.ndarray) -> bytes:
+    """What a frame is known by: it begins as its film does, so that all frames of one film are held out, or none."""
+    return film[: FILM_BITS // 8] + hashlib.sha256(film + pixels.tobytes()).digest()[: 32 - FILM_BITS // 8]

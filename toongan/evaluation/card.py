@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from .. import metrics
+from ..data import in_colour
 
 EXTRACTOR = "MobileNetV2"
 FEW = 500
@@ -212,7 +213,7 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     )
     for column, (mine, theirs, apart) in enumerate(pairs):
         for row, picture in enumerate((mine, theirs)):
-            axes[row, column].imshow(picture)
+            axes[row, column].imshow(in_colour(picture))
             axes[row, column].axis("off")
         axes[0, column].set_title(f"{apart:.1f}", fontsize=9)
     return fig

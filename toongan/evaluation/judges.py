@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import metrics
+from ..data import in_colour
 from ..features import features_of
 
 OCTAVES = (1, 2, 4)
@@ -20,7 +21,7 @@ REACHES = (3, 10, 30, 100)
 
 
 def shrunk(pictures: np.ndarray, by: int) -> np.ndarray:
-    """Pictures, uint8 `(N, H, W, 3)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
+    """Pictures, uint8 `(N, H, W, channels)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
     if by == 1:
         return pictures
     small = F.avg_pool2d(torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float(), by)
@@ -64,7 +65,7 @@ def octaves(
 
 def spectrum(pictures: np.ndarray) -> np.ndarray:
     """Mean power of waves across and down grey pictures, uint8 `(N, H, W, 3)`: `(2, H / 2)`, by waves per picture."""
-    grey = np.asarray(pictures, np.float32).mean(3)
+    grey = in_colour(np.asarray(pictures, np.float32)).mean(3)
     grey -= grey.mean((1, 2), keepdims=True)
     return np.stack([(np.abs(np.fft.rfft(grey, axis=axis)) ** 2).mean((0, 3 - axis))[1:] for axis in (2, 1)])
 

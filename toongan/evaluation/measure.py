@@ -1,5 +1,6 @@
 """Measure a run: every figure of chapter 05, each beside its floor, in `metrics.json` and `metrics.png`."""
 
+import dataclasses
 import json
 import pickle
 import re
@@ -15,7 +16,8 @@ from torch_fidelity import calculate_metrics
 
 from .. import features, metrics
 from ..conditional import random_latent
-from ..config import DataConfig, EvaluateConfig
+from ..config import EvaluateConfig, data_of
+from ..data import in_colour
 from ..datasets import PackedDataset, Split, evenly, prepare, split
 from ..datasets.holdout import LEAST
 from ..devices import hardware
@@ -116,11 +118,10 @@ class Evaluation:
 
     def open_data(self, image_size: int) -> PackedDataset:
         """The data set to compare with: the run's own, or the one asked for."""
-        settings = self.info.get("settings", {})
-        dataset, count = settings.get("dataset", "avatars"), settings.get("count")
-        if self.config.dataset not in (None, dataset):
-            dataset, count = self.config.dataset, None
-        return prepare(DataConfig(dataset, count, image_size), progress=self.progress)
+        wanted = data_of({**self.info.get("settings", {}), "image_size": image_size})
+        if self.config.dataset not in (None, wanted.dataset):
+            wanted = dataclasses.replace(wanted, dataset=self.config.dataset, count=None)
+        return prepare(wanted, progress=self.progress)
 
     def split(self) -> tuple[Split, bool]:
         """The pictures to compare with, and whether it is proved that the run was not trained on any of them.
@@ -291,7 +292,7 @@ class Pictures(Dataset):
     """uint8 `(N, H, W, 3)` as torch-fidelity reads it: `(3, H, W)` an item."""
 
     def __init__(self, pictures: np.ndarray):
-        self.pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        self.pictures = torch.from_numpy(np.array(in_colour(pictures))).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -105,7 +105,7 @@ def features_of(
     progress: str | None = None,
     keep: Path | None = None,
 ) -> np.ndarray:
-    """Features of pictures: uint8 `(N, H, W, 3)` to float32 `(N, 1280)`.
+    """Features of pictures: uint8 `(N, H, W, channels)` to float32 `(N, 1280)`; of transparent ones, as they look on white.
 
     Neither gradients nor the global random state are touched.
 
@@ -146,7 +146,7 @@ def computed(pictures: np.ndarray, device: torch.device | str, side: int, progre
     with bar, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(pictures), batch):
             part = torch.from_numpy(np.array(pictures[start : start + batch])).to(device)
-            found.append(net(part.permute(0, 3, 1, 2)).cpu().numpy())
+            found.append(net(part.permute(0, 3, 1, 2)[:, :3].expand(-1, 3, -1, -1)).cpu().numpy())
             bar.update(len(part))
     return np.concatenate(found)
 

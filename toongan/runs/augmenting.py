@@ -15,7 +15,7 @@ def chances_of(kind: str) -> int:
 
 
 def flipped(pictures: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
-    """About every second of `(N, 3, H, W)` mirrored; `chances` `(N,)` in [0, 1)."""
+    """About every second of `(N, channels, H, W)` mirrored; `chances` `(N,)` in [0, 1)."""
     return torch.where(chances.view(-1, 1, 1, 1) < 0.5, pictures.flip(3), pictures)
 
 

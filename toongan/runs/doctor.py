@@ -42,9 +42,9 @@ NOTHING_MOVES = Finding(
 
 
 def look(pixels: np.ndarray) -> np.ndarray:
-    """Mean and spread of the 8×8 thumbnails of pictures `(N, H, W, 3)`: `(2, 8, 8, 3)`, in grey levels."""
-    n, height, width, _ = pixels.shape
-    small = pixels.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, 3).mean((2, 4))
+    """Mean and spread of the 8×8 thumbnails of pictures `(N, H, W, channels)`: `(2, 8, 8, channels)`, in grey levels."""
+    n, height, width, channels = pixels.shape
+    small = pixels.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, channels).mean((2, 4))
     return np.stack([small.mean(0), small.std(0)])
 
 

@@ -1,5 +1,6 @@
 """The pictures of a run: opened, and fed to the device from its own memory where they fit, else fetched ahead of time."""
 
+import dataclasses
 import itertools
 import queue
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ..config import DataConfig, TrainConfig
+from ..config import TrainConfig, data_of
 from ..data import shuffled, to_tensor
 from ..datasets import PackedDataset, Split, prepare, split
 from ..devices import Machine, World
@@ -20,13 +21,21 @@ AHEAD = 3
 UPLOAD_BYTES = 256 << 20
 
 
-def open_data(config: TrainConfig, world: World, saved: dict | None, progress: bool) -> tuple[PackedDataset, Split]:
+def open_data(
+    config: TrainConfig, world: World, saved: dict | None, channels: int | None, progress: bool
+) -> tuple[PackedDataset, Split]:
     """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them.
+
+    Args:
+        channels: those that the pictures are to have; None for one where all are grey, else three.
 
     Raises:
         ToonGANError: they are not; says what to do.
     """
-    data = prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+    wanted = dataclasses.replace(data_of(dataclasses.asdict(config)), channels=channels)
+    data = prepare(wanted, progress=progress)
+    if channels is None and data.is_grey:
+        data = data.in_grey()
     if data.fingerprint != world.agreed(lambda: data.fingerprint):
         raise ToonGANError(
             f"The pictures of {data.meta['dataset']} on this machine are not those on the first one; "
@@ -50,7 +59,7 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
 
 
 def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Pictures `(N, H, W, 3)` where training reads them best.
+    """Pictures `(N, H, W, channels)` where training reads them best.
 
     A set of up to half the GPU's free memory is copied there. Any other stays the memory map it is, of which
     the system keeps in memory what it can.
@@ -85,7 +94,7 @@ def feed(
 
     Yields:
         on the device: rows of `images`, int64 `(N,)`, where these are on the device; else the pixels themselves, uint8
-        `(N, H, W, 3)`, fetched ahead in a thread.
+        `(N, H, W, channels)`, fetched ahead in a thread.
     """
     device, world = machine.device, machine.world
     order = map(world.share, order)
@@ -95,7 +104,7 @@ def feed(
 
 
 def pictures_of(images: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """A batch of `feed` as pictures `(N, 3, H, W)` in [-1, 1]. A recorded step does this as well."""
+    """A batch of `feed` as pictures `(N, channels, H, W)` in [-1, 1]. A recorded step does this as well."""
     return to_tensor(images[batch] if batch.ndim == 1 else batch)
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import GenerateConfig
-from ..data import tile, to_pixels
+from ..data import tile, to_picture, to_pixels, to_rgb
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
 from ..paths import atomic_write, display, writable_folder
@@ -21,6 +20,7 @@ from .state_dicts import load_discriminator, load_generator
 from .trainer import draw, seeded
 
 LONGEST_SIDE = {".webp": ("WebP", 16_383), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500)}  # pixels
+NO_TRANSPARENCY = (".jpg", ".jpeg")
 GAP = 2  # pixels between two pictures of a sheet
 
 
@@ -43,9 +43,11 @@ def generate(config: GenerateConfig) -> Path:
             faces = draw(generator, random_latent(generator, config.count, chance, config.truncation, wants))
         else:
             faces = draw_best(generator, discriminator, config.count, config.best_of, config.truncation, chance, wants)
-        sheet = tile(faces, columns)
+        sheet = to_picture(tile(faces, columns))
+        if sheet.mode == "RGBA" and config.out.suffix.lower() in NO_TRANSPARENCY:
+            sheet = to_rgb(sheet)
         with atomic_write(config.out) as part:
-            save_picture(Image.fromarray(sheet), part)
+            save_picture(sheet, part)
     except (MemoryError, RuntimeError) as error:
         if (sentence := out_of_memory(error, config)) is None:
             raise
@@ -63,7 +65,7 @@ def draw_best(
     chance: torch.Generator | None = None,
     wants: dict[str, str] | None = None,
 ) -> np.ndarray:
-    """Faces, uint8 `(count, H, W, 3)`, each the one of `best_of` that D scores highest.
+    """Faces, uint8 `(count, H, W, channels)`, each the one of `best_of` that D scores highest.
 
     A plain form of the rejection sampling of Azadi et al. 2019, section 3: D knows of flaws that G could not mend.
 

@@ -34,7 +34,7 @@ class Judge:
         self.judged, self.best, self.quality = 0.0, None, None
 
     def look(self, samples: np.ndarray) -> None:
-        """See how varied samples, uint8 `(N, H, W, 3)`, are."""
+        """See how varied samples, uint8 `(N, H, W, channels)`, are."""
         self.variety_share = doctor.variety(doctor.look(samples)) / max(self.variety_of_data, 1e-9)
 
     def is_due(self, kimg: float) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..data import tile
+from ..data import tile, to_picture
 from ..errors import ToonGANError
 from ..paths import HISTORY_COLUMNS, REPOSITORY, atomic_write, checkpoint_folder, display, unused
 from ..system.locks import Taken
@@ -141,7 +141,9 @@ def unfilled(saved: dict) -> tuple[nn.Module, nn.Module]:
     names, settings = ("image_size", "latent_dim", "base_channels"), saved["settings"]
     plain = (saved.get("info") or {}).get("attributes")
     wishes = from_plain(plain).length if plain else 0
-    G, D = make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes)
+    G, D = make_nets(
+        RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes, settings.get("channels", 3)
+    )
     return G, freeze(D, settings.get("freeze", 0))
 
 
@@ -195,7 +197,7 @@ def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
         else:
             generator = first_weights(lambda: unfilled(saved), settings["seed"])[0]
         with atomic_write(run.grid_path(number)) as part:
-            save_picture(Image.fromarray(tile(draw(generator, saved["fixed"]))), part)
+            save_picture(to_picture(tile(draw(generator, saved["fixed"]))), part)
     if drawn:
         lost = len(missing) - len(drawn)
         rest = f"; the other {lost} were of moments that no checkpoint kept." if lost else "."

@@ -29,8 +29,8 @@ def settings_on(config: TrainConfig, machine: Machine) -> dict:
     return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
 
 
-def decided(config: TrainConfig, machine: Machine, saved: dict | None, pictures: int) -> TrainConfig:
-    """The settings with what they leave open: as the run began with, or as suits the machine and the number of pictures.
+def decided(config: TrainConfig, machine: Machine, saved: dict | None, pictures: int, channels: int) -> TrainConfig:
+    """The settings with what they leave open: as the run began with, or as suits the machine and the pictures.
 
     Raises:
         ToonGANError: the processes cannot share a batch evenly.
@@ -39,7 +39,7 @@ def decided(config: TrainConfig, machine: Machine, saved: dict | None, pictures:
     width = before.get("base_channels") or config.base_channels or machine.base_channels
     batch = before.get("batch_size") or config.batch_size or (BATCH if pictures >= BATCH else FEW)
     machine.world.check_share(batch)
-    return dataclasses.replace(config, base_channels=width, batch_size=batch)
+    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels)
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:

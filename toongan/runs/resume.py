@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import DataConfig, TrainConfig
+from ..config import TrainConfig, data_of
 from ..datasets import catalogue as datasets
 from ..devices import distributed
 from ..errors import ToonGANError
@@ -17,6 +17,10 @@ from .record import settings_of
 
 # Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
 FREE_SETTINGS = ("run", "restart", "extend", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
+# Settings that are decided where they are not given.
+AUTOMATIC = ("base_channels", "batch_size", "channels")
+# What a run of an earlier version was trained with, which its checkpoint does not say.
+UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3}
 # What says where the pictures are; which pictures they are, the fingerprint says.
 WHERE = ("dataset", "count")
 
@@ -203,9 +207,9 @@ def changes(config: TrainConfig, saved: dict, progress: bool = False) -> list[st
 
 
 def changes_of_settings(config: TrainConfig, saved: dict) -> list[str]:
-    before, found = saved["settings"], []
+    before, found = {**UNKNOWN_TO_EARLIER, **saved["settings"]}, []
     for name, value in settings_of(config).items():
-        automatic = name in ("base_channels", "batch_size") and value is None
+        automatic = name in AUTOMATIC and value is None
         if name not in (*FREE_SETTINGS, *WHERE) and not automatic and value != before.get(name):
             found.append(f"--{name.replace('_', '-')} was {before.get(name)} and is now {value}")
     return found
@@ -232,5 +236,7 @@ def has_pictures_of(config: TrainConfig, saved: dict, progress: bool) -> bool:
     alike = datasets.drawn_alike((before["dataset"], before["count"]), (config.dataset, config.count))
     if alike is not None:
         return alike
-    data = datasets.prepare(DataConfig(config.dataset, config.count, config.image_size), progress=progress)
+    data = datasets.prepare(
+        data_of({**saved["settings"], "dataset": config.dataset, "count": config.count}), progress=progress
+    )
     return data.fingerprint == saved["fingerprint"]

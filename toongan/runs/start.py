@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..config import TrainConfig
 from ..errors import ToonGANError
 from ..models import Discriminator, Generator, SmoothKernel, SpectralNorm
 from . import checkpoints
@@ -47,6 +48,18 @@ def find_start(text: str) -> Start:
             )
         folder = find_run(text).checkpoints
     return Start(folder / "G.pth", folder / "D.pth", checkpoints.read(folder / checkpoints.LAST))
+
+
+def channels_for(config: TrainConfig, saved: dict | None) -> int | None:
+    """The channels of the pictures to train on; None if the pictures decide.
+
+    A run that goes on has those it began with, and one that begins with trained nets has theirs.
+    """
+    if saved is not None:
+        return saved["settings"].get("channels", 3)
+    if config.channels is None and config.start is not None:
+        return load_generator(find_start(config.start).generator).channels
+    return config.channels
 
 
 def begun_with(trainer: Trainer, saved: dict | None) -> dict | None:
@@ -103,6 +116,8 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
         ("latent_dim", G.latent_dim - wishes, wanted.latent_dim),
         ("image_size", D.image_size, wanted.image_size),
         ("base_channels", D.base_channels, wanted.base_channels),
+        ("channels", G.channels, trainer.G.channels),
+        ("channels", D.channels, trainer.D.channels),
     ):
         if is_ != want:
             raise ToonGANError(

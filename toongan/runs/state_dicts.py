@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..conditional import ConditionalDiscriminator
-from ..config import IMAGE_SIZES, RANGES
+from ..config import CHANNELS, IMAGE_SIZES, RANGES
 from ..errors import ToonGANError
 from ..models import Discriminator, Generator
 from ..paths import atomic_write
@@ -71,15 +71,16 @@ def load_generator(path: Path | str) -> Generator:
     """
     state = load_state(path)
     shapes = conv_shapes(state)
-    if len(shapes) >= 2 and shapes[0][1] == 3 and shapes[-1][0] == 1:
+    if len(shapes) >= 2 and shapes[0][1] in CHANNELS and shapes[-1][0] == 1:
         raise ToonGANError(f"{path} is a discriminator; load_generator wants a G.pth.")
     # Transposed convolutions keep (in, out, height, width); one block a doubling from 4 px.
     size = image_size(shapes, path, "generator")
-    if shapes[-1][1] != 3:
-        raise misfit(path, "generator", f"its last layer makes {shapes[-1][1]} channels, not the 3 of a picture")
+    channels = shapes[-1][1]
+    if channels not in CHANNELS:
+        raise misfit(path, "generator", f"its last layer makes {channels} channels, not the 1, 3 or 4 of a picture")
     latent_dim, base_channels = shapes[0][0], shapes[-1][0]
     check_widths(path, "generator", latent_dim=latent_dim, base_channels=base_channels)
-    generator = fill(Generator(size, latent_dim, base_channels), state, path, "generator")
+    generator = fill(Generator(size, latent_dim, base_channels, channels=channels), state, path, "generator")
     attributes = attributes_beside(Path(path))
     if attributes is not None and attributes.length < latent_dim:
         generator.attributes = attributes
@@ -96,18 +97,23 @@ def load_discriminator(path: Path | str) -> Discriminator:
     """
     state = load_state(path)
     shapes = conv_shapes(state)
-    if len(shapes) >= 2 and shapes[-1][1] == 3:
+    if len(shapes) >= 2 and shapes[-1][1] in CHANNELS and shapes[-1][0] != 1:
         raise ToonGANError(f"{path} is a generator; load_discriminator wants a D.pth.")
     size = image_size(shapes, path, "discriminator")
-    if shapes[0][1] != 3:
-        raise misfit(path, "discriminator", f"its first layer takes {shapes[0][1]} channels, not the 3 of a picture")
-    check_widths(path, "discriminator", base_channels=shapes[0][0])
+    base_channels, channels = shapes[0][:2]
+    if channels not in CHANNELS:
+        raise misfit(
+            path, "discriminator", f"its first layer takes {channels} channels, not the 1, 3 or 4 of a picture"
+        )
+    check_widths(path, "discriminator", base_channels=base_channels)
     norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
     if PROJECTION in state:
         wishes = len(state[PROJECTION])
         check_widths(path, "discriminator", latent_dim=wishes)
-        return fill(ConditionalDiscriminator(size, shapes[0][0], norm, False, wishes), state, path, "discriminator")
-    return fill(Discriminator(size, shapes[0][0], norm=norm), state, path, "discriminator")
+        D = ConditionalDiscriminator(size, base_channels, norm, False, wishes, channels)
+    else:
+        D = Discriminator(size, base_channels, norm, channels=channels)
+    return fill(D, state, path, "discriminator")
 
 
 def load_state(path: Path | str) -> dict[str, torch.Tensor]:

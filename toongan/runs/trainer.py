@@ -33,7 +33,7 @@ class Trainer:
 
     Args:
         config: with its `base_channels` and its `batch_size` set.
-        images: uint8 `(N, H, W, 3)`.
+        images: uint8 `(N, H, W, channels)`.
         machine: where and how to compute; all ranks of its world make each step together.
         rows: train on these pictures only.
         asked: what the generator is to draw on request, and how the pictures have it.
@@ -70,7 +70,8 @@ class Trainer:
     def make_nets(self) -> tuple[Generator, Discriminator]:
         """Both players, not yet initialised."""
         config, wishes = self.config, self.asked.attributes.length if self.asked else 0
-        return make_nets(self.recipe, config.image_size, config.latent_dim, config.base_channels, wishes)
+        sizes = config.image_size, config.latent_dim, config.base_channels
+        return make_nets(self.recipe, *sizes, wishes, self.images.shape[3])
 
     def adam(self, net: torch.nn.Module, rate: float) -> torch.optim.Adam:
         return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.machine.adam_options(rate))
@@ -212,13 +213,13 @@ class Trainer:
 
 
 def make_nets(
-    recipe: Recipe, image_size: int, latent_dim: int, base_channels: int, wishes: int = 0
+    recipe: Recipe, image_size: int, latent_dim: int, base_channels: int, wishes: int = 0, channels: int = 3
 ) -> tuple[Generator, Discriminator]:
     """Both players of a recipe, not yet initialised. With wishes, G takes them after the latent vector."""
-    G = Generator(image_size, latent_dim + wishes, base_channels, recipe.smooth)
+    G = Generator(image_size, latent_dim + wishes, base_channels, recipe.smooth, channels)
     if wishes:
-        return G, ConditionalDiscriminator(image_size, base_channels, recipe.norm, recipe.smooth, wishes)
-    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth)
+        return G, ConditionalDiscriminator(image_size, base_channels, recipe.norm, recipe.smooth, wishes, channels)
+    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth, channels)
 
 
 @torch.no_grad()
@@ -250,7 +251,7 @@ def seeded(seed: int, purpose: str) -> torch.Generator:
 
 @torch.no_grad()
 def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndarray:
-    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, 3)`, in `eval` mode."""
+    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, channels)`, in `eval` mode."""
     training = generator.training
     device = next(generator.parameters()).device
     generator.eval()

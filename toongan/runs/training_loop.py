@@ -29,7 +29,7 @@ from .plan import Plan
 from .rebuild import redraw_grids
 from .record import decided, record_of, settings_on
 from .resume import extends, find_beginning
-from .start import begun_with
+from .start import begun_with, channels_for
 from .trainer import Trainer, draw
 from .writer import Writer
 
@@ -97,11 +97,11 @@ class Session:
         self.progress, self.show, self.say = progress, show, teller(progress)
 
         # The data.
-        self.data, self.split = open_data(config, self.world, saved, progress)
+        self.data, self.split = open_data(config, self.world, saved, channels_for(config, saved), progress)
         images, rows = place(self.data.images, machine.device), torch.from_numpy(self.split.training)
 
         # The plan.
-        config = self.config = decided(config, machine, saved, len(rows))
+        config = self.config = decided(config, machine, saved, len(rows), images.shape[3])
         asked = asked_of(config, self.data, self.split, saved, self.say)
         new_trainer = partial(Trainer, config, images, machine, rows, asked)
         self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")

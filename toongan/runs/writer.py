@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..data import tile
+from ..data import tile, to_picture
 from ..models import Generator
 from ..paths import atomic_write
 from ..system.signature import save_picture
@@ -28,9 +27,9 @@ class Writer:
         self.mirror = None if mirrored is None else Mirror(mirrored, say)
 
     def grid(self, number: int, step: int, samples: np.ndarray) -> None:
-        """The sample grid of a number, from samples uint8 `(N, H, W, 3)`."""
+        """The sample grid of a number, from samples uint8 `(N, H, W, channels)`."""
         with atomic_write(self.run.grid_path(number)) as part:
-            save_picture(Image.fromarray(tile(samples)), part)
+            save_picture(to_picture(tile(samples)), part)
             data = part.read_bytes()
         if self.mirror is not None:
             self.mirror.put_grid(number, step, data)
