@@ -14,7 +14,7 @@ import papermill
 from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-RUNS = ("quickstart", "chapter-03", "chapter-08")
+RUNS = ("quickstart", "chapter-03", "chapter-08", "chapter-09", "chapter-09-start")
 
 
 def chapters() -> list[Path]:

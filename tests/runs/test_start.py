@@ -182,3 +182,12 @@ def test_a_run_may_begin_anew_from_itself_and_a_bad_start_moves_nothing(start, h
     assert results(toongan.find_run("tiny")) == before and not (home / "checkpoints" / "tiny-previous").exists()
     run = toongan.train(dataclasses.replace(CONFIG, run="tiny", restart=True), progress=False)
     assert run.info()["start"]["from"] == "tiny" and results(toongan.find_run("tiny-previous")) == before
+
+
+def test_a_start_decides_the_width_where_none_is_given(start, home):
+    settings = {name: value for name, value in TINY.items() if name != "base_channels"}
+    run = toongan.train(TrainConfig(run="r", kimg=0.4, device="cpu", start="tiny", **settings), progress=False)
+    assert run.info()["settings"]["base_channels"] == TINY["base_channels"]
+    assert toongan.train(TrainConfig(run="r", kimg=0.4, device="cpu", start="tiny", **settings), progress=False).info()[
+        "finished"
+    ]

@@ -46,6 +46,7 @@ def source(cell: dict) -> str:
 
 def test_the_series_is_complete():
     names = "quickstart dataset dcgan training results evaluation better_faces when_gans_fail faces_on_request"
+    names += " your_own_drawings"
     assert IDS == [f"{number:02d}_{name}" for number, name in enumerate(names.split())]
 
 
@@ -87,7 +88,9 @@ def bring_shipped_run(home: Path, count: int) -> None:
 
 
 # Four of them read what others have made.
-@pytest.mark.parametrize("numbers", ["00 03 04 05", pytest.param("00 01 02 03 04 05 06 07 08", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "numbers", ["00 03 04 05", pytest.param("00 01 02 03 04 05 06 07 08 09", marks=pytest.mark.soak)]
+)
 def test_runs_in_order(home, tmp_path, numbers):
     """One after the other, in one home; chapter 04 reads what was trained before."""
     bring_shipped_run(home, 400)
@@ -131,6 +134,7 @@ WRONG = {
     "STEPS": 0,
     "FACES": 0,
     "SEED": -1,
+    "START": "nothing-here",
     "RUN": "nothing-here",
     "VALUE": "pink",
     "DRIVE": True,

@@ -21,20 +21,14 @@ AHEAD = 3
 UPLOAD_BYTES = 256 << 20
 
 
-def open_data(
-    config: TrainConfig, world: World, saved: dict | None, channels: int | None, progress: bool
-) -> tuple[PackedDataset, Split]:
+def open_data(config: TrainConfig, world: World, saved: dict | None, progress: bool) -> tuple[PackedDataset, Split]:
     """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them.
-
-    Args:
-        channels: those that the pictures are to have; None for one where all are grey, else three.
 
     Raises:
         ToonGANError: they are not; says what to do.
     """
-    wanted = dataclasses.replace(data_of(dataclasses.asdict(config)), channels=channels)
-    data = prepare(wanted, progress=progress)
-    if channels is None and data.is_grey:
+    data = prepare(data_of(dataclasses.asdict(config)), progress=progress)
+    if config.channels is None and data.is_grey:
         data = data.in_grey()
     if data.fingerprint != world.agreed(lambda: data.fingerprint):
         raise ToonGANError(

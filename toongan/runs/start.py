@@ -1,7 +1,7 @@
 """Nets to begin with: those of a trained run in place of random ones."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -50,16 +50,20 @@ def find_start(text: str) -> Start:
     return Start(folder / "G.pth", folder / "D.pth", checkpoints.read(folder / checkpoints.LAST))
 
 
-def channels_for(config: TrainConfig, saved: dict | None) -> int | None:
-    """The channels of the pictures to train on; None if the pictures decide.
+def settled(config: TrainConfig, saved: dict | None) -> TrainConfig:
+    """The settings with what a start decides where they leave it open: channels and width. A run that goes on has its own.
 
-    A run that goes on has those it began with, and one that begins with trained nets has theirs.
+    Raises:
+        ToonGANError: there is no such start.
     """
     if saved is not None:
-        return saved["settings"].get("channels", 3)
-    if config.channels is None and config.start is not None:
-        return load_generator(find_start(config.start).generator).channels
-    return config.channels
+        return replace(config, channels=saved["settings"].get("channels", 3))
+    if config.start is None:
+        return config
+    G = load_generator(find_start(config.start).generator)
+    return replace(
+        config, channels=config.channels or G.channels, base_channels=config.base_channels or G.base_channels
+    )
 
 
 def begun_with(trainer: Trainer, saved: dict | None) -> dict | None:

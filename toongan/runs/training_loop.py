@@ -29,7 +29,7 @@ from .plan import Plan
 from .rebuild import redraw_grids
 from .record import decided, record_of, settings_on
 from .resume import extends, find_beginning
-from .start import begun_with, channels_for
+from .start import begun_with, settled
 from .trainer import Trainer, draw
 from .writer import Writer
 
@@ -71,7 +71,7 @@ def run_training(config: TrainConfig, machine: Machine, lock: ExitStack, progres
         if world.leads:
             end_again(config, run, saved, progress, show)
         return run
-    Session(config, run, machine, saved, progress, show).go()
+    Session(settled(config, saved), run, machine, saved, progress, show).go()
     if world.leads:
         end(run, show)
     if progress:
@@ -97,7 +97,7 @@ class Session:
         self.progress, self.show, self.say = progress, show, teller(progress)
 
         # The data.
-        self.data, self.split = open_data(config, self.world, saved, channels_for(config, saved), progress)
+        self.data, self.split = open_data(config, self.world, saved, progress)
         images, rows = place(self.data.images, machine.device), torch.from_numpy(self.split.training)
 
         # The plan.
