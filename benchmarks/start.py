@@ -2,7 +2,7 @@
 
 Styles that the start has never seen, 150, 500 and 2,000 pictures of each, trained from random nets and from `avatars-64`, for
 as many images. All runs of a style are judged by the same drawings, which none of them was trained on: Fréchet distance on
-MobileNetV2 at 128 px, 1,000 of each, about twenty times a run. Rows go to `benchmarks/results/start.csv`, samples beside it;
+MobileNetV2 at 128 px, 1,000 of each, at each of the twenty sample grids. Rows go to `benchmarks/results/start.csv`, samples beside it;
 `until` is how many thousand images a run needed to be as near as the one from random nets with its seed was in the end.
 """
 
@@ -34,7 +34,7 @@ ARMS = {
 COLUMNS = (
     "dataset", "trained_on", "arm", "seed", "kimg", "base_channels", "many", "judges", "distance", "floor", "until", "copies", "copy_ratio", "date", "curve"
 )  # fmt: skip
-MANY, JUDGES, SIDE, LOOKS = 4_600, 1_000, 128, 20
+MANY, JUDGES, SIDE, FIRST = 4_600, 1_000, 128, 0.02
 
 
 def measure(job: dict) -> dict:
@@ -59,7 +59,8 @@ def measure(job: dict) -> dict:
         return curve[-1][1]
 
     name = f"start-{job['dataset'].rpartition(':')[2]}-{job['trained_on']}-{list(ARMS).index(job['arm'])}-{job['seed']}"
-    with mock.patch.object(judge.Judge, "measure", look), mock.patch.object(judge, "JUDGED_KIMG", job["kimg"] / LOOKS):
+    due = mock.patch.object(judge.Judge, "is_due", lambda self, kimg: kimg >= job["kimg"] * FIRST)
+    with mock.patch.object(judge.Judge, "measure", look), due:  # at each sample grid, which are dense at first
         run = toongan.train(
             toongan.TrainConfig(
                 run=name, restart=True, dataset=job["dataset"], count=count, seed=job["seed"], kimg=job["kimg"],
@@ -77,17 +78,29 @@ def measure(job: dict) -> dict:
         (row["dataset"], row["trained_on"], row["seed"]): row for row in jobs.rows_of(TABLE) if row["arm"] == "random"
     }
     random = goal.get((job["dataset"], str(job["trained_on"]), str(job["seed"])))
-    reached = [kimg for kimg, value in curve if random and value <= float(random["distance"])]
+    reached = crossing(curve, float(random["distance"])) if random else None
     return {
         "judges": len(real),
         "distance": round(end, 2),
         "floor": round(metrics.distances(features.features_of(other, side=SIDE, keep=kept), known)["frechet_distance"], 2),
-        "until": round(reached[0], 1) if reached else "",
+        "until": round(reached, 1) if reached else "",
         "copies": round(copying["copies"], 4),
         "copy_ratio": round(copying["ratio"], 3),
         "date": time.strftime("%Y-%m-%d"),
         "curve": " ".join(f"{kimg:.1f}:{value:.1f}" for kimg, value in curve),
     }  # fmt: skip
+
+
+def crossing(curve: list[tuple[float, float]], goal: float) -> float | None:
+    """Thousand images after which a curve is as low as `goal`, on a line between two looks; None if it never is."""
+    before = None
+    for kimg, value in curve:
+        if value <= goal:
+            if before is None:
+                return kimg
+            return before[0] + (kimg - before[0]) * (before[1] - goal) / (before[1] - value)
+        before = kimg, value
+    return None
 
 
 def main() -> None:

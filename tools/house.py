@@ -24,6 +24,7 @@ LEFT_OUT = ("__main__", "_moved")
 # From the top of the picture to its bottom, each with what it is for.
 BOXES = {
     "cli": "the command line",
+    "sharing": "a page, and files for other tools",
     "evaluation": "how good a generator is",
     "runs": "from a configuration to G.pth and D.pth",
     "devices": "what a run computes on",

@@ -2,7 +2,7 @@
 
 The lessons, exported from the chapters: `data`, `models`, `training`, `results`, `metrics`, `variants`, `conditional`.
 Plain modules, for everyone: `config`, `presets`, `errors`, `paths`, and `features`.
-Folders, each of which imports only what stands before it: `system`; `datasets` and `devices`; `runs`; `evaluation`. Then `cli`.
+Folders, each of which imports only what stands before it: `system`; `datasets` and `devices`; `runs`; `evaluation`; `sharing`. Then `cli`.
 """
 
 from importlib import import_module

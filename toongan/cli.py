@@ -6,7 +6,18 @@ from typing import Annotated
 
 import tyro
 
-from .config import DataConfig, EvaluateConfig, GenerateConfig, TrainConfig, check_choice, optional
+from .config import (
+    DataConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    ShareFilmConfig,
+    ShareHubConfig,
+    ShareOnnxConfig,
+    SharePageConfig,
+    TrainConfig,
+    check_choice,
+    optional,
+)
 from .errors import ToonGANError, missing_package, out_of_memory, unusable_file
 from .paths import display
 from .presets import PRESETS, without
@@ -26,10 +37,27 @@ class TrainCommand:
         optional(check_choice, self.preset, "preset", tuple(PRESETS))
 
 
+SHARED = (SharePageConfig, ShareOnnxConfig, ShareHubConfig, ShareFilmConfig)
+ShareKind = (
+    Annotated[SharePageConfig, tyro.conf.subcommand("page")]
+    | Annotated[ShareOnnxConfig, tyro.conf.subcommand("onnx")]
+    | Annotated[ShareHubConfig, tyro.conf.subcommand("hub")]
+    | Annotated[ShareFilmConfig, tyro.conf.subcommand("film")]
+)
+
+
+@dataclass(frozen=True)
+class ShareCommand:
+    """Turn a run into something to open, send or build on: a page, an ONNX file, a folder for the Hub, a film."""
+
+    settings: Annotated[ShareKind, tyro.conf.arg(name="")]
+
+
 Command = (
     Annotated[TrainCommand, tyro.conf.subcommand("train")]
     | Annotated[GenerateConfig, tyro.conf.subcommand("generate")]
     | Annotated[EvaluateConfig, tyro.conf.subcommand("evaluate")]
+    | Annotated[ShareCommand, tyro.conf.subcommand("share")]
     | Annotated[DataConfig, tyro.conf.subcommand("data")]
 )
 
@@ -70,7 +98,7 @@ def outcome(arguments: list[str]) -> int:
     return 0
 
 
-def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | EvaluateConfig:
+def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | EvaluateConfig | ShareKind:
     """The configuration that the arguments describe.
 
     Raises:
@@ -79,7 +107,7 @@ def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | 
     """
     about = "Teach a DCGAN to draw cartoon faces."
     command = tyro.cli(Command, prog="python -m toongan", args=expanded(arguments), description=about)
-    return command.settings if isinstance(command, TrainCommand) else command
+    return command.settings if isinstance(command, (TrainCommand, ShareCommand)) else command
 
 
 def expanded(arguments: list[str]) -> list[str]:
@@ -142,6 +170,10 @@ def run(command) -> None:
         from .evaluation import evaluate
 
         evaluate(command)
+    elif isinstance(command, SHARED):
+        from .sharing import share
+
+        share(command)
     else:
         from .runs.generate import generate
 

@@ -102,6 +102,8 @@ class TrainConfig:
     """How often everything is saved, so that no more than that is ever lost."""
     mirror: Path | None = None
     """A second folder for checkpoints, in Google Drive for example. A fresh machine goes on from there."""
+    log: Literal["none", "tensorboard"] = "none"
+    """tensorboard: curves and sample grids go to checkpoints/RUN/log, too; look at them with tensorboard --logdir checkpoints."""
     deterministic: bool = False
     """On a GPU: the same bytes every time, a little slower. The CPU does so anyway."""
     device: Device = "auto"
@@ -137,6 +139,7 @@ class TrainConfig:
             batch_size=optional(check_range, self.batch_size, "batch_size", *RANGES["batch_size"]),
             save_seconds=check_seconds(self.save_seconds, "save_seconds"),
             mirror=optional(check_path, self.mirror, "mirror"),
+            log=check_choice(self.log, "log", ("none", "tensorboard")),
             recipe=check_choice(self.recipe, "recipe", get_args(Recipe)),
             device=check_choice(self.device, "device", get_args(Device)),
             precision=check_choice(self.precision, "precision", get_args(Precision)),
@@ -163,6 +166,16 @@ class GenerateConfig:
     """Same seed, same faces."""
     out: Path = Path("grid.png")
     """Picture file to write: .png, .jpg or .webp."""
+    which: str = "last"
+    """last: G.pth, as the run ended. best: G-best.pth, as it was nearest to pictures never trained on. Or the path of any generator."""
+    separate: bool = False
+    """Write one file a face, numbered, into a folder named like --out without its ending."""
+    latent: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None
+    """Draw these latent vectors, an array (N, latent_dim), in place of random ones."""
+    save_latent: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None
+    """Write the latent vectors of the faces, to draw them again or to change them."""
+    background: Literal["transparent", "white"] = "transparent"
+    """What is behind faces of a run that has transparency."""
     truncation: float = 1.0
     """Length of the latent vectors, 1 as in training. Shorter ones give more ordinary faces, with fewer flaws and less variety."""
     best_of: int = 1
@@ -176,11 +189,18 @@ class GenerateConfig:
             run=check_name(self.run, "run"),
             count=check_range(self.count, "count", 1, 10_000),
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
+            which=check_text(self.which, "which"),
+            latent=optional(check_ending, self.latent, "latent", (".npy",)),
+            save_latent=optional(check_ending, self.save_latent, "save_latent", (".npy",)),
+            background=check_choice(self.background, "background", ("transparent", "white")),
             truncation=check_truncation(self.truncation),
             best_of=check_range(self.best_of, "best_of", 1, 100),
             want=check_wishes(self.want, "want"),
             out=check_picture(self.out, "out"),
         )
+        check_switches(self)
+        if self.latent is not None and (self.want or self.best_of > 1):
+            raise ToonGANError("says all of what is drawn; give it without want and best_of.", "latent")
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,95 @@ class EvaluateConfig:
             device=check_choice(self.device, "device", get_args(Device)),
         )
         check_switches(self)
+
+
+@dataclass(frozen=True)
+class SharePageConfig:
+    """Write a page that draws a run's faces in any browser: one file, without a server."""
+
+    run: str = "quickstart"
+    """Name of the run whose G.pth is used."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: generated/RUN/faces.html)")
+    ] = None
+    """The file to write: .html."""
+
+    def __post_init__(self):
+        settle(self, run=check_name(self.run, "run"), out=optional(check_ending, self.out, "out", (".html", ".htm")))
+
+
+@dataclass(frozen=True)
+class ShareOnnxConfig:
+    """Write a run's generator as an ONNX file, checked against PyTorch."""
+
+    run: str = "quickstart"
+    """Name of the run whose G.pth is used."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: generated/RUN/G.onnx)")] = (
+        None
+    )
+    """The file to write: .onnx."""
+
+    def __post_init__(self):
+        settle(self, run=check_name(self.run, "run"), out=optional(check_ending, self.out, "out", (".onnx",)))
+
+
+@dataclass(frozen=True)
+class ShareHubConfig:
+    """Make a folder for the Hugging Face Hub: weights, model card, samples, page."""
+
+    run: str = "quickstart"
+    """Name of the run to share."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: generated/RUN/hub/)")] = (
+        None
+    )
+    """The folder to make."""
+    push: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME", help_behavior_hint="")] = None
+    """Upload it to this repository of the Hub."""
+
+    def __post_init__(self):
+        settle(
+            self,
+            run=check_name(self.run, "run"),
+            out=optional(check_path, self.out, "out"),
+            push=optional(check_repository, self.push),
+        )
+
+
+@dataclass(frozen=True)
+class ShareFilmConfig:
+    """Write a film of a walk through the latent space."""
+
+    run: str = "quickstart"
+    """Name of the run whose G.pth is used."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: generated/RUN/walk.mp4)")
+    ] = None
+    """The file to write: .mp4 or .webm."""
+    faces: int = 9
+    """Faces that are shown at once."""
+    stops: int = 6
+    """Faces that each of them turns into before it is the first one again."""
+    seconds: float = 12.0
+    """Length of the film."""
+    scale: int = 4
+    """Times that pixels are enlarged, 1 to 8."""
+    smooth: Literal["nearest", "lanczos"] = "lanczos"
+    """How they are enlarged."""
+    seed: int = 0
+    """Same seed, same film."""
+
+    def __post_init__(self):
+        settle(
+            self,
+            run=check_name(self.run, "run"),
+            out=optional(check_ending, self.out, "out", (".mp4", ".webm")),
+            faces=check_range(self.faces, "faces", 1, 64),
+            stops=check_range(self.stops, "stops", 2, 100),
+            seconds=check_film_length(self.seconds),
+            scale=check_range(self.scale, "scale", 1, 8),
+            smooth=check_choice(self.smooth, "smooth", ("nearest", "lanczos")),
+            seed=check_range(self.seed, "seed", *RANGES["seed"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -452,6 +561,28 @@ def check_path(value: Path | str, option: str) -> Path:
         return Path(check_text(text, option)).expanduser()
     except RuntimeError as error:
         raise ToonGANError(f"names the home of somebody who has none here: {shown(text)}.", option) from error
+
+
+def check_film_length(value: float) -> float:
+    number = check_real(value, "seconds")
+    if not 0.5 <= number <= 600:
+        raise ToonGANError(f"must be 0.5 to 600, not {number:g}; try 12.", "seconds")
+    return number
+
+
+def check_repository(value: str) -> str:
+    """`owner/name` on the Hugging Face Hub."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", value):
+        raise ToonGANError(f"must be OWNER/NAME, not {shown(value)}.", "push")
+    return value
+
+
+def check_ending(value: Path | str, option: str, endings: tuple[str, ...]) -> Path:
+    """The path of a file to write, by what its name may end in."""
+    path = check_path(value, option)
+    if path.suffix.lower() not in endings:
+        raise ToonGANError(f"must end in {' or '.join(endings)}, not {shown(str(path))}.", option)
+    return path
 
 
 def check_picture(value: Path | str, option: str) -> Path:

@@ -107,7 +107,7 @@ def test_the_best_of_several_by_the_judgement_of_d(tiny_home):
             return D(to_tensor(torch.from_numpy(faces)))
 
     chance = torch.Generator().manual_seed(3)
-    best = generating.draw_best(G, D, 12, 5, 0.9, chance)
+    best, vectors = generating.draw_best(G, D, 12, 5, 0.9, chance)
     everything = draw(G, 0.9 * torch.randn(60, G.latent_dim, generator=torch.Generator().manual_seed(3)))
     wanted = scores(everything).view(12, 5).argmax(1)
     assert np.abs(best.astype(int) - everything.reshape(12, 5, 32, 32, 3)[range(12), wanted]).max() <= 1
@@ -125,3 +125,61 @@ def test_options_that_sharpen_are_checked_and_change_the_faces(tiny_home, tmp_pa
             GenerateConfig("tiny", **wrong)
     with pytest.raises(ToonGANError, match="D, which judges pictures of 64 px where G draws 32"):
         generating.draw_best(Generator(32, 8, 4), Discriminator(64, 4), 2, 2)
+
+
+def test_one_file_a_face(tiny_home, tmp_path):
+    folder = generate(GenerateConfig("tiny", count=12, out=tmp_path / "faces.png", separate=True))
+    assert folder == tmp_path / "faces" and not (tmp_path / "faces.png").exists()
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"{number:02d}.png" for number in range(12)]
+    sheet = np.asarray(Image.open(generate(GenerateConfig("tiny", count=12, out=tmp_path / "sheet.png"))))
+    assert np.array_equal(np.asarray(Image.open(folder / "05.png")), sheet[34:66, 34:66])
+
+
+@pytest.mark.parametrize("options", [{}, {"best_of": 3, "truncation": 0.7}])
+def test_vectors_are_saved_and_drawn_again(tiny_home, tmp_path, options):
+    file = tmp_path / "z.npy"
+    first = generate(GenerateConfig("tiny", count=9, out=tmp_path / "a.png", save_latent=file, **options))
+    vectors = np.load(file)
+    assert vectors.shape == (9, load_generator(Run.named("tiny").generator_path).latent_dim)
+    again = generate(GenerateConfig("tiny", latent=file, out=tmp_path / "b.png"))
+    pair = [np.asarray(Image.open(path)).astype(int) for path in (first, again)]
+    assert np.abs(pair[0] - pair[1]).max() <= 1
+
+
+def test_best_or_any_generator(tiny_home, tmp_path):
+    with pytest.raises(ToonGANError, match="which is best, and tiny has no G-best.pth: it was too short to be judged"):
+        generate(GenerateConfig("tiny", which="best", out=tmp_path / "a.png"))
+    save_state(tmp_path / "G.pth", Generator(32, 8, 4))
+    assert generate(GenerateConfig("nobody", which=str(tmp_path / "G.pth"), count=4, out=tmp_path / "b.png")).is_file()
+    with pytest.raises(ToonGANError, match="There is no file"):
+        generate(GenerateConfig(which=str(tmp_path / "none.pth"), out=tmp_path / "c.png"))
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (None, "latent is not there"),
+        (b"cats", "latent is no array of numbers"),
+        (np.zeros((3, 7)), r"must hold numbers of the shape \(N, 100\), not \(3, 7\)"),
+        (np.zeros(100), r"of the shape \(N, 100\), not \(100,\)"),
+        (np.full((2, 100), np.nan), "must hold numbers"),
+        (np.array([["a"]]), "must hold numbers"),
+    ],
+)
+def test_vectors_that_cannot_be_drawn(tiny_home, tmp_path, content, says):
+    file = tmp_path / "z.npy"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.save(file, content)
+    with pytest.raises(ToonGANError, match=says):
+        generate(GenerateConfig("tiny", latent=file, out=tmp_path / "a.png"))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_what_is_behind_transparent_faces(home, tmp_path):
+    save_state_of(home, Generator(32, 8, 4, channels=4))
+    clear = Image.open(generate(GenerateConfig("big", count=4, out=tmp_path / "a.png")))
+    white = Image.open(generate(GenerateConfig("big", count=4, out=tmp_path / "b.png", background="white")))
+    assert (clear.mode, white.mode) == ("RGBA", "RGB")

@@ -9,6 +9,7 @@ from importlib import import_module
 
 _EXPORTS = {
     "REMOTE": "catalogue",
+    "at_hand": "catalogue",
     "find": "catalogue",
     "prepare": "catalogue",
     "Split": "holdout",

@@ -224,6 +224,14 @@ def find(dataset: str) -> DataSet:
     raise ToonGANError(f"{dataset!r} is not known; {suggestion(dataset)}use {KNOWN}.", "dataset")
 
 
+def credit_of(dataset: str) -> dict | None:
+    """Who made the pictures of a data set, and under which licence; None where the name is not known here."""
+    try:
+        return find(dataset).credit
+    except ToonGANError:  # a folder that was elsewhere
+        return None
+
+
 def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> bool | None:
     """Whether two names of drawn sets, each with a count, mean the same pictures; None if one is no drawn set."""
     try:
@@ -254,6 +262,16 @@ def resolve(path: str) -> Path:
     here = Path(path).expanduser().absolute()
     there = home() / path
     return (there if not here.exists() and there.exists() else here).resolve()
+
+
+def at_hand(config: DataConfig) -> bool:
+    """Whether a data set can be had without a download."""
+    try:
+        dataset = find(config.dataset)
+    except ToonGANError:
+        return False
+    form = Form(config.image_size, config.fit, config.channels or 3, config.frames)
+    return not isinstance(dataset, RemoteSet) or read_meta(data_folder(dataset.folder) / folder_name(form)) is not None
 
 
 def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import GenerateConfig
 from ..data import tile, to_picture, to_pixels, to_rgb
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
-from ..paths import atomic_write, display, writable_folder
+from ..paths import atomic_write, cannot_write, display, writable_folder
 from ..system.signature import save_picture
 from .asking import wanted
+from .files import Run
 from .rebuild import find_run
 from .state_dicts import load_discriminator, load_generator
 from .trainer import draw, seeded
@@ -25,34 +27,98 @@ GAP = 2  # pixels between two pictures of a sheet
 
 
 def generate(config: GenerateConfig) -> Path:
-    """Draw `config.count` new faces with a run's generator into one picture; gives its path.
+    """Draw `config.count` new faces with a run's generator, into one picture or one a face; gives the path of picture or folder.
 
     Raises:
         ToonGANError: the run has no usable generator, or the picture cannot be written.
     """
     check_place(config.out)
-    run = find_run(config.run)
-    generator = load_generator(run.generator_path)
-    discriminator = load_discriminator(run.discriminator_path) if config.best_of > 1 else None
+    generator, run = generator_of(config)
+    discriminator = load_discriminator(run.discriminator_path) if run and config.best_of > 1 else None
     wants = wanted(getattr(generator, "attributes", None), config.want, config.run)
-    columns = math.ceil(math.sqrt(config.count))
-    check_side(config, columns, generator.image_size)
+    given = None if config.latent is None else read_latent(config.latent, generator)
+    count = config.count if given is None else len(given)
+    columns = math.ceil(math.sqrt(count))
+    if not config.separate:
+        check_side(config, columns, generator.image_size)
     chance = seeded(config.seed, "generate")
     try:
-        if discriminator is None:
-            faces = draw(generator, random_latent(generator, config.count, chance, config.truncation, wants))
+        if discriminator is not None:
+            faces, latent = draw_best(generator, discriminator, count, config.best_of, config.truncation, chance, wants)
         else:
-            faces = draw_best(generator, discriminator, config.count, config.best_of, config.truncation, chance, wants)
-        sheet = to_picture(tile(faces, columns))
-        if sheet.mode == "RGBA" and config.out.suffix.lower() in NO_TRANSPARENCY:
-            sheet = to_rgb(sheet)
-        with atomic_write(config.out) as part:
-            save_picture(sheet, part)
+            latent = random_latent(generator, count, chance, config.truncation, wants) if given is None else given
+            faces = draw(generator, latent)
+        if config.save_latent is not None:
+            with atomic_write(config.save_latent) as part:
+                np.save(part, latent.cpu().numpy())
+        if config.separate:
+            return save_separately(faces, config)
+        save(to_picture(tile(faces, columns)), config.out, config)
     except (MemoryError, RuntimeError) as error:
         if (sentence := out_of_memory(error, config)) is None:
             raise
         raise sentence from error
     return config.out
+
+
+def generator_of(config: GenerateConfig) -> tuple[Generator, Run | None]:
+    """The generator to draw with, and its run, if it is one's.
+
+    Raises:
+        ToonGANError: there is none.
+    """
+    if config.which not in ("last", "best"):
+        if config.best_of > 1:
+            raise ToonGANError("asks the D of a run; with the path of a generator there is none.", "best_of")
+        return load_generator(Path(config.which).expanduser()), None
+    run = find_run(config.run)
+    if config.which == "last":
+        return load_generator(run.generator_path), run
+    if not run.best_path.is_file():
+        raise ToonGANError(
+            f"is best, and {run.name} has no {run.best_path.name}: it was too short to be judged. Use last.", "which"
+        )
+    return load_generator(run.best_path), run
+
+
+def read_latent(path: Path, generator: Generator) -> torch.Tensor:
+    """Latent vectors from a file of NumPy's, `(N, latent_dim)`.
+
+    Raises:
+        ToonGANError: it holds something else.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ToonGANError(f"is not there: {display(path)}; check the path.", "latent") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ToonGANError(f"is no array of numbers: {display(path)}; write one with numpy.save.", "latent") from error
+    fits = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind in "fiu" and len(found) > 0
+    if not fits or found.shape[1] != generator.latent_dim or not np.isfinite(found).all():
+        shape = getattr(found, "shape", "none")
+        raise ToonGANError(f"must hold numbers of the shape (N, {generator.latent_dim}), not {shape}.", "latent")
+    if len(found) > 10_000:
+        raise ToonGANError(f"holds {len(found):,} vectors, and 10,000 are the most at once.", "latent")
+    return torch.from_numpy(found.astype(np.float32))
+
+
+def save(picture: Image.Image, path: Path, config: GenerateConfig) -> None:
+    if picture.mode == "RGBA" and (config.background == "white" or path.suffix.lower() in NO_TRANSPARENCY):
+        picture = to_rgb(picture)
+    with atomic_write(path) as part:
+        save_picture(picture, part)
+
+
+def save_separately(faces: np.ndarray, config: GenerateConfig) -> Path:
+    """One file a face, in a folder beside where the sheet would be; gives the folder."""
+    folder = config.out.with_suffix("")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    for number, face in enumerate(faces):
+        save(to_picture(face), folder / f"{number:0{len(str(len(faces) - 1))}d}{config.out.suffix}", config)
+    return folder
 
 
 @torch.no_grad()
@@ -64,8 +130,8 @@ def draw_best(
     truncation: float = 1.0,
     chance: torch.Generator | None = None,
     wants: dict[str, str] | None = None,
-) -> np.ndarray:
-    """Faces, uint8 `(count, H, W, channels)`, each the one of `best_of` that D scores highest.
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Faces, uint8 `(count, H, W, channels)`, each the one of `best_of` that D scores highest, and their latent vectors.
 
     A plain form of the rejection sampling of Azadi et al. 2019, section 3: D knows of flaws that G could not mend.
 
@@ -89,7 +155,7 @@ def draw_best(
             "best_of",
         )
     device = next(generator.parameters()).device
-    found, at_once = [], max(1, 64 // best_of)
+    found, vectors, at_once = [], [], max(1, 64 // best_of)
     for start in range(0, count, at_once):
         rows = min(at_once, count - start)
         latent = random_latent(generator, rows * best_of, chance, truncation, wants).to(device)
@@ -100,9 +166,10 @@ def draw_best(
             judged = Knowing(discriminator, wishes)
         faces = generator(latent)
         best = judged(faces).view(rows, best_of).argmax(1)
-        chosen = faces.unflatten(0, (rows, best_of))[torch.arange(rows, device=device), best]
-        found.append(to_pixels(chosen).cpu().numpy())
-    return np.concatenate(found)
+        which = torch.arange(rows, device=device), best
+        found.append(to_pixels(faces.unflatten(0, (rows, best_of))[which]).cpu().numpy())
+        vectors.append(latent.unflatten(0, (rows, best_of))[which])
+    return np.concatenate(found), torch.cat(vectors)
 
 
 def check_place(path: Path) -> None:

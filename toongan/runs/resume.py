@@ -16,7 +16,9 @@ from .rebuild import rebuild
 from .record import settings_of
 
 # Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
-FREE_SETTINGS = ("run", "restart", "extend", "save_seconds", "mirror", "minutes", "kimg", "device", "precision")
+FREE_SETTINGS = (
+    "run", "restart", "extend", "save_seconds", "mirror", "log", "minutes", "kimg", "device", "precision",
+)  # fmt: skip
 # Settings that are decided where they are not given.
 AUTOMATIC = ("base_channels", "batch_size", "channels")
 # What a run of an earlier version was trained with, which its checkpoint does not say.

@@ -119,7 +119,7 @@ class Session:
             self.world.agreed(self.set_earlier_aside)
         self.judge = Judge(config, self.data, self.split, machine, self.plan.steps)
         mirrored = mirror.folder_of(config) if config.mirror is not None and self.world.leads else None
-        self.write = Writer(run, mirrored, self.say)
+        self.write = Writer(run, mirrored, self.say, config.log != "none" and self.world.leads)
         self.fixed = self.trainer.latent_for("sample grid", GRID_FACES)
         self.history, self.pending, self.findings = [], [], []
         self.done, self.rescues, self.seconds = 0, 0, 0.0
@@ -206,10 +206,8 @@ class Session:
         """Leave everything as it is now, finished or interrupted."""
         if not self.world.leads:
             return
-        grids = self.plan.grids
-        finished = self.done == self.plan.steps
-        samples = self.draw_grid(len(grids) - 1 if finished else sum(step < self.done for step in grids))
-        if finished:
+        samples = self.draw_grid(sum(step < self.done for step in self.plan.grids))
+        if self.done == self.plan.steps:
             self.judge_samples(samples)
         self.save()
         self.export()
@@ -242,6 +240,7 @@ class Session:
     def export(self) -> None:
         """Write `G.pth`, `D.pth`, `history.csv` and `run.json`."""
         self.run.save(self.trainer.generator, self.trainer.D, self.history, self.info())
+        self.write.curves(self.history, self.plan, self.config.batch_size)
 
     def rescue(self) -> None:
         """Back to the last good checkpoint with half the learning rate; three times at most."""

@@ -11,7 +11,9 @@ from ..paths import atomic_write
 from ..system.signature import save_picture
 from . import checkpoints
 from .files import Run
+from .log import Log
 from .mirror import Mirror
+from .plan import Plan
 from .state_dicts import save_state
 
 
@@ -20,10 +22,14 @@ class Writer:
 
     Args:
         mirrored: the folder for second copies; None for none.
+        logged: whether TensorBoard is to see the run, too.
+
+    Raises:
+        ToonGANError: the package tensorboard is missing.
     """
 
-    def __init__(self, run: Run, mirrored: Path | None, say: Callable[[str], None]):
-        self.run = run
+    def __init__(self, run: Run, mirrored: Path | None, say: Callable[[str], None], logged: bool = False):
+        self.run, self.log = run, Log(run) if logged else None
         self.mirror = None if mirrored is None else Mirror(mirrored, say)
 
     def grid(self, number: int, step: int, samples: np.ndarray) -> None:
@@ -50,12 +56,19 @@ class Writer:
         if self.mirror is not None:
             self.mirror.put_best(state["done"], data)
 
+    def curves(self, history: list[dict], plan: Plan, batch_size: int) -> None:
+        """What is new of the history and the grids, for TensorBoard."""
+        if self.log is not None:
+            self.log.write(history, plan.grids, batch_size)
+
     def finish(self) -> None:
         """Wait a minute at most for the last copy."""
         if self.mirror is not None:
             self.mirror.finish()
 
     def close(self) -> None:
-        """Copy no more."""
+        """Copy and log no more."""
+        if self.log is not None:
+            self.log.close()
         if self.mirror is not None:
             self.mirror.close()

@@ -1,0 +1,254 @@
+"""Files for other tools: ONNX, a folder for the Hugging Face Hub, a film."""
+
+import base64
+import http.server
+import json
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from conftest import command
+from test_page import made
+
+import toongan
+from toongan import ToonGANError
+from toongan.conditional import Attributes, random_latent
+from toongan.config import ShareFilmConfig, ShareHubConfig, ShareOnnxConfig
+from toongan.runs import draw
+from toongan.sharing import onnx_file, share
+from toongan.system import extras
+
+
+def attributes() -> Attributes:
+    return Attributes({"top": ["bun", "hat"], "colour": ["#ff0000", "", "#0000ff"]}, torch.tensor([[0, 0], [1, 1]]))
+
+
+@pytest.mark.parametrize("wishes", [False, True])
+def test_onnx_draws_the_same(home, wishes):
+    import onnx
+    import onnxruntime
+
+    run = made(home, attributes=attributes() if wishes else None)
+    path = share(ShareOnnxConfig(run="made"), progress=False)
+    assert path == home / "generated" / "made" / "G.onnx" and not list(path.parent.glob("*.data"))
+    G = toongan.load_generator(run.generator_path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for count in (1, 7):
+        latent = random_latent(G, count, torch.Generator().manual_seed(count))
+        (pictures,) = session.run(None, {"latent": latent.numpy()})
+        with torch.no_grad():
+            assert np.abs(pictures - G(latent).numpy()).max() < 1e-4
+    model = onnx.load(path)
+    assert [each.name for each in model.graph.output] == ["pictures"]
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    about = {each.key: each.value for each in model.metadata_props}
+    assert about["run"] == "made" and (json.loads(about["attributes"])["top"] == ["bun", "hat"] if wishes else True)
+
+
+def test_an_onnx_file_that_draws_something_else_is_not_kept(home, monkeypatch):
+    made(home)
+    monkeypatch.setattr(onnx_file, "difference", lambda generator, path: 0.3)
+    with pytest.raises(ToonGANError, match="would draw other pictures than PyTorch does"):
+        share(ShareOnnxConfig(run="made"), progress=False)
+    assert not [path for path in (home / "generated" / "made").iterdir() if path.name != ".toongan"]
+
+
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        (ShareOnnxConfig(run="made"), "onnx and onnxscript are not installed, and needed for this: .* install onnx onnxscript"),
+        (ShareHubConfig(run="made"), "huggingface_hub is not installed"),
+        (ShareFilmConfig(run="made"), "av is not installed"),
+    ],
+)  # fmt: skip
+def test_missing_extras(home, monkeypatch, config, says):
+    made(home)
+    for name in ("onnx", "onnxscript", "huggingface_hub", "av"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ToonGANError, match=says):
+        share(config, progress=False)
+    assert not (home / "generated" / "made" / "hub").exists()
+    assert extras.needed("json")[0] is json
+
+
+@pytest.mark.parametrize("wishes", [False, True])
+def test_the_hub_folder_comes_back(home, wishes):
+    from huggingface_hub import ModelCard
+
+    from toongan.sharing.hub import HubGenerator
+
+    run = made(home, attributes=attributes() if wishes else None)
+    folder = share(ShareHubConfig(run="made"), progress=False)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "config.json", "faces.html", "model.safetensors", "samples.png",
+    ]  # fmt: skip
+    again, G = HubGenerator.from_pretrained(folder).eval(), toongan.load_generator(run.generator_path)
+    latent = random_latent(again, 8, torch.Generator().manual_seed(0))
+    assert np.array_equal(draw(again, latent), draw(G, latent))
+    assert bool(again.attributes) == wishes
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "other" and card.data.pipeline_tag == "unconditional-image-generation"
+    assert "None" not in card.content and "?" not in card.content and "OWNER/made" in card.content
+    snippet = card.text.partition("```python\n")[2].partition("```")[0].replace('"OWNER/made"', repr(str(folder)))
+    names = {}
+    exec(snippet, names)
+    assert names["faces"].shape == (16, 32, 32, 3)
+    share(ShareHubConfig(run="made"), progress=False)  # made anew, in the place of its own
+
+
+def test_a_card_with_figures(home):
+    from huggingface_hub import ModelCard
+
+    run = made(home)
+    figures = {
+        name: {"generated": 12.5, "floor": 3.0}
+        for name in ("frechet_distance", "kernel_distance", "precision", "recall")
+    }
+    (run.checkpoints / "metrics.json").write_text(json.dumps({"count": 2500, "figures": figures}))
+    info = json.loads(run.info_path.read_text())
+    info["settings"]["dataset"], info["data"] = "cartoonset10k", {"trained_on": 8750}
+    run.info_path.write_text(json.dumps(info))
+    card = ModelCard.load(share(ShareHubConfig(run="made"), progress=False) / "README.md")
+    assert card.data.license == "cc-by-4.0" and card.data.model_name == "made"
+    result = card.data.eval_results[0]
+    assert (result.metric_value, result.dataset_type) == (12.5, "cartoonset10k") and "2,500" in result.dataset_name
+    assert "8,750 of `cartoonset10k`: Cartoon Set, Google; licence: CC BY 4.0" in card.text
+
+
+def test_a_folder_of_others_is_not_replaced(home):
+    made(home)
+    mine = home / "mine"
+    mine.mkdir()
+    (mine / "diary.txt").write_text("dear diary")
+    with pytest.raises(ToonGANError, match="out is a folder with other files in it"):
+        share(ShareHubConfig(run="made", out=mine), progress=False)
+    assert (mine / "diary.txt").read_text() == "dear diary"
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub as an upload needs, on this machine."""
+
+    token, files, log = "hf_good", {}, []
+
+    def log_message(self, *arguments): ...
+
+    def answer(self, status: int, content: dict) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        Hub.log.append(self.path)
+        if self.headers.get("Authorization") != f"Bearer {Hub.token}":
+            return self.answer(401, {"error": "Invalid credentials"})
+        if self.path == "/api/whoami-v2":
+            return self.answer(200, {"name": "cats", "type": "user"})
+        return self.answer(200, {"id": "cats/faces", "sha": "0" * 40, "siblings": [], "tags": []})
+
+    def do_POST(self):
+        Hub.log.append(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        if self.path == "/api/repos/create":
+            return self.answer(
+                200, {"url": f"http://{self.headers['Host']}/cats/faces", "name": "cats/faces", "id": "cats/faces"}
+            )
+        if "/preupload/" in self.path:
+            return self.answer(
+                200,
+                {
+                    "files": [
+                        {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False}
+                        for each in json.loads(body)["files"]
+                    ]
+                },
+            )
+        if "/commit/" in self.path:
+            for line in body.decode().splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    Hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            return self.answer(
+                200, {"commitUrl": f"http://{self.headers['Host']}/cats/faces/commit/1", "commitOid": "1" * 40}
+            )
+        return self.answer(200, {})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    Hub.files, Hub.log = {}, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield server
+    server.shutdown()
+
+
+def test_push(home, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    made(home)
+    done = command("share", "hub", "--run", "made", "--push", "cats/faces", home=home)
+    assert done.returncode == 0, done.stderr
+    assert set(Hub.files) == {"README.md", "config.json", "faces.html", "model.safetensors", "samples.png"}
+    assert Hub.files["README.md"] == (home / "generated" / "made" / "hub" / "README.md").read_bytes()
+    assert b'from_pretrained("cats/faces")' in Hub.files["README.md"] and "Pushed to http://127.0.0.1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "token, says",
+    [("hf_bad", "push was refused by the Hub: the token may not write to cats/faces"), (None, "needs a token of the Hugging Face Hub; run: hf auth login")],
+)  # fmt: skip
+def test_a_token_that_is_refused(home, hub, monkeypatch, tmp_path, token, says):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no token here"))
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    made(home)
+    done = command("share", "hub", "--run", "made", "--push", "cats/faces", home=home)
+    assert (
+        done.returncode == 2 and done.stderr.count("error: ") == 1 and says in done.stderr.replace("--push", "push")
+    ), done.stderr
+    assert not Hub.files
+
+
+@pytest.mark.parametrize("ending, smooth", [(".mp4", "nearest"), (".webm", "lanczos")])
+def test_film(home, ending, smooth):
+    import av
+
+    made(home)
+    config = ShareFilmConfig(run="made", out=home / f"a{ending}", faces=4, stops=2, seconds=1, scale=3, smooth=smooth)
+    path = share(config, progress=False)
+    with av.open(str(path)) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    side = 3 * (2 * 34 - 2)
+    assert len(frames) == 2 * 12 and frames[0].shape == (side, side, 3)
+    assert np.abs(frames[0].astype(int) - frames[12]).mean() > 5, "faces turn into others"
+    assert np.abs(frames[0].astype(int) - frames[-1]).mean() < 5, "and back into the first"
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["hub", "--run", "nobody"], "nobody has no G.pth"),
+        (["onnx", "--run", "made", "--out", "a.pth"], "must end in .onnx"),
+        (["film", "--run", "made", "--out", "a.gif"], "must end in .mp4 or .webm"),
+        (["film", "--run", "made", "--seconds", "0"], "must be 0.5 to 600"),
+        (["hub", "--run", "made", "--push", "faces"], "must be OWNER/NAME, not 'faces'"),
+        (["onnx", "--run", "made", "--out", "/proc/nowhere/a.onnx"], "Cannot write"),
+    ],
+)
+def test_in_one_sentence(home, arguments, says):
+    made(home)
+    done = command("share", *arguments, home=home)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and says in done.stderr, done.stderr

@@ -1,0 +1,53 @@
+"""A generator as few plain numbers: batch norm folded into the convolutions, smooth kernels as the small ones they are laid from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..models import Generator, SmoothKernel
+from ..runs.start import small_kernel
+
+SMOOTH = 1e-4  # how far a kernel may be from one that was laid down, as a share of its largest weight
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a folded generator: a transposed convolution, its bias, then ReLU, or tanh after the last.
+
+    Attributes:
+        weight: float32 `(in, out, k, k)`; k is 3 where the kernel of 4×4 is a small one laid down (chapter 02).
+        bias: float32 `(out,)`.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@torch.no_grad()
+def folded(generator: Generator) -> nn.Sequential:
+    """The same pictures without batch norm: transposed convolutions with biases, ReLU, and tanh at the end."""
+    layers, found = list(generator.eval().main), []
+    for layer, after in zip(layers, [*layers[1:], None]):
+        if isinstance(layer, nn.ConvTranspose2d) and isinstance(after, nn.BatchNorm2d):
+            found.append(fuse_conv_bn_eval(layer, after, transpose=True))
+        elif not isinstance(layer, nn.BatchNorm2d):
+            found.append(layer)
+    return nn.Sequential(*found).eval()
+
+
+@torch.no_grad()
+def layers_of(generator: Generator) -> list[Layer]:
+    found = []
+    for layer in folded(generator):
+        if isinstance(layer, nn.ConvTranspose2d):
+            weight = layer.weight
+            bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias
+            if layer.stride[0] == 2:
+                small = small_kernel(weight)
+                if (SmoothKernel()(small) - weight).abs().max() <= SMOOTH * weight.abs().max():
+                    weight = small
+            found.append(Layer(weight.numpy().copy(), bias.numpy().copy()))
+    return found
