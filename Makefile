@@ -6,6 +6,7 @@
 # make bench            the benchmarks that take minutes, each with its table
 # make notebooks        execute the whole series headless, in order, outputs kept
 # make book             the series as a site to read, in build/book
+# make page             a page that draws faces in any browser, by the bundled run or RUN=...
 # make lab              open the series in JupyterLab
 # make export           write the lessons of the package from the notebooks
 # make house            draw the package from its imports, as the README shows it
@@ -16,6 +17,7 @@
 MINUTES ?= 5
 VENV ?= .venv
 BOOK ?= build/book
+RUN ?= avatars-64
 # The first of these that is Python 3.11 or newer.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -24,7 +26,7 @@ python := $(VENV)/bin/python
 ready := $(VENV)/.ready
 ready_dev := $(VENV)/.ready-dev
 
-.PHONY: faces setup test soak lint format bench notebooks book lab export house clean-notebooks badges gpu help
+.PHONY: faces setup test soak lint format bench notebooks book page lab export house clean-notebooks badges gpu help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -66,6 +68,9 @@ notebooks: $(ready_dev)
 book: $(ready_dev)
 	$(python) -m sphinx --quiet --fail-on-warning -b html -c book --doctree-dir $(BOOK)/.doctrees . $(BOOK)
 	@echo "Open $(BOOK)/README.html"
+
+page: $(ready)
+	@$(python) -m toongan share page --run $(RUN)
 
 lab: $(ready)
 	$(VENV)/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb

@@ -1,5 +1,6 @@
 """The series as a site: `make book`. The README is its first page, and the chapters show the outputs they are committed with."""
 
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,12 +29,29 @@ html_theme_options = {
 html_show_copyright = html_show_sourcelink = False
 
 
+SHOWN = "avatars-64"  # the run that draws on the site
+FACES = f"\n**[Faces, drawn by your browser](faces.html)**: the bundled run `{SHOWN}` in one page.\n"
+
+
+def add_page(app) -> None:
+    """The page that draws faces, beside the others."""
+    sys.path.insert(0, str(ROOT))
+    from toongan.config import SharePageConfig
+    from toongan.sharing import share
+
+    Path(app.outdir).mkdir(parents=True, exist_ok=True)
+    share(SharePageConfig(SHOWN, out=Path(app.outdir) / "faces.html"), progress=False)
+
+
 def add_contents(app, name: str, source: list[str]) -> None:
     """Sphinx wants the list of pages in the first page; GitHub, which shows the same file, does not."""
     if name == root_doc:
         pages = "\n".join(f"notebooks/{chapter}" for chapter in CHAPTERS) + "\nbenchmarks/README\nATTRIBUTION"
+        title, line, rest = source[0].partition("\n")
+        source[0] = f"{title}{line}{FACES}{rest}"
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
 
 
 def setup(app) -> None:
+    app.connect("builder-inited", add_page)
     app.connect("source-read", add_contents)

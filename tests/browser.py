@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import websocket
 from get_browser import ADVICE, find_browser
 from playwright.sync_api import Browser, sync_playwright
 
@@ -76,3 +79,55 @@ def address(server: subprocess.Popen, runtime: Path, log: Path, patience: float 
             return json.loads(file.read_text())["url"]
         time.sleep(0.2)
     raise RuntimeError(log.read_text())
+
+
+class Firefox:
+    """Firefox without a window, as far as a page needs it: opened with WebDriver BiDi, which it speaks by itself."""
+
+    def __init__(self, path: str, profile: Path):
+        options = ["--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port=0"]
+        self.process = subprocess.Popen([path, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        listening = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
+        found = next(filter(None, map(listening.search, self.process.stderr)))
+        self.socket = websocket.create_connection(f"{found[1]}/session", suppress_origin=True, timeout=120)
+        self.number = 0
+        self.ask("session.new", capabilities={})
+        self.context = self.ask("browsingContext.getTree")["contexts"][0]["context"]
+
+    def ask(self, method: str, **parameters) -> dict:
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(self.socket.recv())
+            if answer.get("id") == self.number:
+                if "error" in answer:
+                    raise RuntimeError(answer["message"])
+                return answer["result"]
+
+    def goto(self, address: str) -> None:
+        self.ask("browsingContext.navigate", context=self.context, url=address, wait="complete")
+
+    def evaluate(self, expression: str):
+        """The value of an expression, awaited: a text, a number, or nothing."""
+        found = self.ask(
+            "script.evaluate", expression=expression, awaitPromise=True, target={"context": self.context}
+        )  # fmt: skip
+        if found["type"] == "exception":
+            raise RuntimeError(found["exceptionDetails"]["text"])
+        return found["result"].get("value")
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def firefox(tmp_path: Path) -> Firefox:
+    """The Firefox of this machine."""
+    path = shutil.which("firefox") or shutil.which("firefox-esr")
+    if path is None:
+        pytest.skip("no Firefox on this machine")
+    browser = Firefox(path, tmp_path)
+    yield browser
+    browser.close()

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from browser import chromium  # noqa: F401  a fixture
+from browser import chromium, firefox  # noqa: F401  fixtures
 
 matplotlib.use("Agg")
 # A shell starts its background processes with SIGINT ignored, which their children inherit: tests that press Ctrl-C need it.

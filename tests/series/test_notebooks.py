@@ -46,7 +46,7 @@ def source(cell: dict) -> str:
 
 def test_the_series_is_complete():
     names = "quickstart dataset dcgan training results evaluation better_faces when_gans_fail faces_on_request"
-    names += " your_own_drawings"
+    names += " your_own_drawings share_it"
     assert IDS == [f"{number:02d}_{name}" for number, name in enumerate(names.split())]
 
 
@@ -89,7 +89,7 @@ def bring_shipped_run(home: Path, count: int) -> None:
 
 # Four of them read what others have made.
 @pytest.mark.parametrize(
-    "numbers", ["00 03 04 05", pytest.param("00 01 02 03 04 05 06 07 08 09", marks=pytest.mark.soak)]
+    "numbers", ["00 03 04 05", pytest.param("00 01 02 03 04 05 06 07 08 09 10", marks=pytest.mark.soak)]
 )
 def test_runs_in_order(home, tmp_path, numbers):
     """One after the other, in one home; chapter 04 reads what was trained before."""
@@ -229,7 +229,7 @@ def test_badges_point_to_the_repository(tmp_path):
     stamp(copy, name)
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == again
     readme = (copy / "README.md").read_text(encoding="utf-8")
-    for path in sorted((copy / "notebooks").glob("0*.ipynb")):
+    for path in sorted((copy / "notebooks").glob("[0-9]*.ipynb")):
         address = f"https://colab.research.google.com/github/{name}/blob/main/notebooks/{path.name}"
         assert source(cells(path)[0]).count(address) == 1 and source(cells(path)[0]).startswith("# ")
         assert f'REPOSITORY = "{name}"' in source(cells(path, "code")[0])
@@ -271,8 +271,8 @@ def test_fresh_machine_clones_the_repository(tmp_path, monkeypatch):
 def test_hygiene(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     nbformat.validate(nbformat.read(path, as_version=4))
-    # Colab gives a GPU to those that ask; free ones are few, and chapters 01 and 02 train nothing.
-    asks = {"accelerator"} if path.name[:2] not in ("01", "02") else set()
+    # Colab gives a GPU to those that ask; free ones are few, and chapters 01, 02 and 10 train nothing.
+    asks = {"accelerator"} if path.name[:2] not in ("01", "02", "10") else set()
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"} | asks
     assert notebook["metadata"].get("accelerator", "GPU") == "GPU"
     code = cells(path, "code")

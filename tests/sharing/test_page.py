@@ -111,6 +111,19 @@ def test_the_same_faces_as_pytorch(opened, home, size, smooth):
     )
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_firefox_draws_the_same(firefox, home, size):
+    run = made(home, image_size=size)
+    firefox.goto(share_page(SharePageConfig(run="made"), progress=False).as_uri())
+    firefox.evaluate("toongan.ready.then(() => 1)")
+    G = toongan.load_generator(run.generator_path)
+    latent = torch.randn(64, G.latent_dim, generator=torch.Generator().manual_seed(1))
+    found = firefox.evaluate(f"({DRAW})({json.dumps(latent.flatten().tolist())})")
+    found = np.frombuffer(base64.b64decode(found), np.uint8).reshape(64, size, size, 4)
+    assert np.abs(found[..., :3] - draw(G, latent).astype(int)).max() <= 2
+    assert firefox.evaluate("document.getElementById('status').textContent") == "Seed 1"
+
+
 @pytest.mark.parametrize("name", ["avatars-64"])
 def test_the_shipped_page(opened, home, name):
     for kind in ("checkpoints", "generated"):
