@@ -30,7 +30,7 @@ html_show_copyright = html_show_sourcelink = False
 
 
 SHOWN = "avatars-64"  # the run that draws on the site
-FACES = f"\n**[Faces, drawn by your browser](faces.html)**: the bundled run `{SHOWN}` in one page.\n"
+FACES = f'\n<p><strong><a href="faces.html">Faces, drawn by your browser</a></strong>: the bundled run {SHOWN} in one page.</p>\n'
 
 
 def add_page(app) -> None:

@@ -1,19 +1,28 @@
 """Execute the series in place, in reading order: `make notebooks`.
 
-Outputs are kept. A progress bar leaves only its last state, so that a notebook stays small and diffable.
+Outputs are kept. A progress bar leaves only its last state, pictures are made as small as 600 KB a notebook ask for, and each
+film gets its stills beside it, so that a notebook stays small and diffable, and shows its films where nothing moves.
 `python tools/execute.py 03` executes one chapter.
 """
 
 import argparse
 import ast
+import base64
+import io
 import json
 import sys
 from pathlib import Path
 
 import papermill
+from PIL import Image, ImageSequence
 from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+MOST_BYTES = 600_000  # of a notebook: GitHub shows it at once
+SMALL = 20_000  # letters of a picture that is left as it is
+# Quality of JPEGs, and width of pictures in pixels: the first with which a notebook is small enough.
+PICTURES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640))
+FEW_COLOURS = 4000
 RUNS = ("quickstart", "chapter-03", "chapter-08", "chapter-09", "chapter-09-start")
 
 
@@ -56,7 +65,74 @@ def tidy(path: Path) -> None:
         cell["metadata"] = {"tags": tags} if tags else {}
         if "outputs" in cell:
             cell["outputs"] = join_streams(cell["outputs"])
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole = json.dumps(notebook)
+    for quality, width in PICTURES:
+        notebook = json.loads(whole)
+        lighten(notebook, quality, width)
+        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        if len(text.encode()) <= MOST_BYTES:
+            break
+    path.write_text(text, encoding="utf-8")
+
+
+def lighten(notebook: dict, quality: int, width: int) -> None:
+    """Make the pictures of a notebook smaller: line drawings with few colours, others as JPEG; films with stills beside them."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in [kind for kind in ("image/png", "image/jpeg") if len("".join(data.get(kind, ""))) > SMALL]:
+                kept, picture = smaller(base64.b64decode("".join(data[kind])), quality, width)
+                del data[kind]
+                data[kept] = base64.b64encode(picture).decode() + "\n"
+            if "image/gif" in data:
+                film, stills = film_and_stills(base64.b64decode("".join(data["image/gif"])), width)
+                data["image/gif"], data["image/png"] = (
+                    base64.b64encode(each).decode() + "\n" for each in (film, stills)
+                )
+
+
+def smaller(data: bytes, quality: int, width: int) -> tuple[str, bytes]:
+    """A picture with its kind: a drawing of lines as PNG of 64 colours, any other one as JPEG; as it was if that is smaller."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    if picture.width > width:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    if picture.getcolors(FEW_COLOURS) is not None:
+        kind, made = "image/png", encoded(picture.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
+    else:
+        kind, made = "image/jpeg", encoded(picture, "JPEG", quality=quality, optimize=True)
+    return (kind, made) if len(made) < len(data) else (kind_of(data), data)
+
+
+def kind_of(data: bytes) -> str:
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+
+
+def film_and_stills(data: bytes, width: int) -> tuple[bytes, bytes]:
+    """A film with at most 12 frames, and four of them side by side as a PNG: what is shown where nothing moves."""
+    film = Image.open(io.BytesIO(data))
+    frames, times = [], []
+    for frame in ImageSequence.Iterator(film):
+        frames.append(frame.convert("RGB"))
+        times.append(frame.info.get("duration", 100))
+    last, every = times[-1], max(1, -(-len(frames) // 12))
+    kept = frames[:-1:every] + [frames[-1]]
+    side = min(1.0, width / 4 / frames[0].width)
+    sizes = tuple(max(1, round(length * side)) for length in frames[0].size)
+    kept = [frame.resize(sizes, Image.Resampling.LANCZOS).quantize(32, dither=Image.Dither.NONE) for frame in kept]
+    shown = [every * time for time in times[:-1:every]] + [last]
+    first, *others = kept
+    moving = encoded(first, "GIF", save_all=True, append_images=others, duration=shown, loop=0, optimize=True)
+    stills = [kept[round(share * (len(kept) - 1))].convert("RGB") for share in (0, 1 / 3, 2 / 3, 1)]
+    strip = Image.new("RGB", (4 * sizes[0] + 6, sizes[1]), "white")
+    for number, still in enumerate(stills):
+        strip.paste(still, (number * (sizes[0] + 2), 0))
+    return min(moving, data, key=len), encoded(strip.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def join_streams(outputs: list[dict]) -> list[dict]:

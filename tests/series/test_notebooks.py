@@ -1,5 +1,7 @@
 """The chapters run, alone and in order; what is committed is clean; the package is what they export."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,9 +12,11 @@ from pathlib import Path
 import execute
 import matplotlib.pyplot
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from conftest import NOTEBOOKS, REPOSITORY, TINY
+from PIL import Image, ImageDraw, ImageFilter
 
 import toongan
 
@@ -200,6 +204,41 @@ def test_a_run_that_wants_wishes_is_not_shown_without(path, home):
         run_here(path, {**SMALL, "RUN": "on-request-64"})
 
 
+def test_pictures_and_films_are_made_small(tmp_path):
+    """What a notebook shows is the same, in fewer bytes."""
+    chance = np.random.default_rng(0)
+    noise = Image.fromarray(chance.integers(0, 256, (1400, 1600, 3), np.uint8)).filter(ImageFilter.GaussianBlur(9))
+    lines = Image.new("RGB", (800, 400), "white")
+    ImageDraw.Draw(lines).line([(x, int(chance.integers(400))) for x in range(0, 800, 2)], "navy")
+    frames = [noise.crop((10 * i, 0, 264 + 10 * i, 132)) for i in range(20)]
+    film = io.BytesIO()
+    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:], duration=[100] * 19 + [2000], loop=0)
+    data = [
+        {"image/png": execute.encoded(noise, "PNG")},
+        {"image/png": execute.encoded(lines, "PNG", compress_level=0)},
+    ]
+    data.append({"image/gif": film.getvalue()})
+    cell = nbformat.v4.new_code_cell("pass", outputs=[
+        nbformat.v4.new_output("display_data", {kind: base64.b64encode(each).decode() for kind, each in one.items()}) for one in data
+    ])  # fmt: skip
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        ),
+        tmp_path / "a.ipynb",
+    )
+    execute.tidy(tmp_path / "a.ipynb")
+    assert (tmp_path / "a.ipynb").stat().st_size <= execute.MOST_BYTES
+    kept = [output["data"] for output in cells(tmp_path / "a.ipynb")[0]["outputs"]]
+    assert [sorted(each) for each in kept] == [["image/jpeg"], ["image/png"], ["image/gif", "image/png"]]
+    shown = Image.open(io.BytesIO(base64.b64decode(kept[1]["image/png"]))).convert("RGB")
+    assert shown.tobytes() == lines.tobytes()
+    with Image.open(io.BytesIO(base64.b64decode(kept[2]["image/gif"]))) as moving:
+        assert moving.n_frames <= 12
+        moving.seek(moving.n_frames - 1)
+        assert moving.info["duration"] == 2000, "it rests on its last frame"
+
+
 def test_first_cell_is_the_same_everywhere():
     firsts = {source(cells(path, "code")[0]) for path in NOTEBOOKS}
     assert len(firsts) == 1
@@ -287,7 +326,9 @@ def test_hygiene(path):
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr", source(cell)
             assert not any("widget" in kind for kind in output.get("data", {}))
-    assert path.stat().st_size < 3_000_000
+    assert path.stat().st_size <= execute.MOST_BYTES, "GitHub would not show it at once"
+    films = [output["data"] for cell in code for output in cell["outputs"] if "image/gif" in output.get("data", {})]
+    assert all("image/png" in film for film in films), "where nothing moves, stills are shown"
     assert str(REPOSITORY) not in path.read_text(encoding="utf-8")
 
 

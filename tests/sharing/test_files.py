@@ -90,6 +90,9 @@ def test_the_hub_folder_comes_back(home, wishes):
     assert bool(again.attributes) == wishes
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "other" and card.data.pipeline_tag == "unconditional-image-generation"
+    assert "folder:" not in card.content + (folder / "faces.html").read_text(encoding="utf-8"), (
+        "nobody's path is published"
+    )
     assert "None" not in card.content and "?" not in card.content and "OWNER/made" in card.content
     snippet = card.text.partition("```python\n")[2].partition("```")[0].replace('"OWNER/made"', repr(str(folder)))
     names = {}
@@ -114,7 +117,7 @@ def test_a_card_with_figures(home):
     assert card.data.license == "cc-by-4.0" and card.data.model_name == "made"
     result = card.data.eval_results[0]
     assert (result.metric_value, result.dataset_type) == (12.5, "cartoonset10k") and "2,500" in result.dataset_name
-    assert "8,750 of `cartoonset10k`: Cartoon Set, Google; licence: CC BY 4.0" in card.text
+    assert "8,750 of cartoonset10k: Cartoon Set, Google; licence: CC BY 4.0" in card.text
 
 
 def test_a_folder_of_others_is_not_replaced(home):

@@ -16,7 +16,7 @@ from ..runs.asking import from_plain, to_plain
 from ..runs.state_dicts import plain_state
 from ..system.extras import needed
 from ..system.signature import save_picture
-from .page import page_of, trained_on
+from .page import named, page_of, trained_on
 
 # Licences of the pictures, as the Hub calls them; others are "other", with their name and address.
 LICENCES = {"CC0 1.0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "MIT": "mit"}
@@ -101,7 +101,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     metrics, rows = figures_of(run)
     results = [
         EvalResult(
-            task_type=TASK, dataset_type=dataset.replace(":", "-"), dataset_name=f"{credit['title']}, {metrics['count']:,} held-out pictures",
+            task_type=TASK, dataset_type=named(dataset).replace(":", "-").replace(" ", "-").replace("'", ""), dataset_name=f"{credit['title']}, {metrics['count']:,} held-out pictures",
             metric_type=kind, metric_name=f"{title}, {metrics['count']:,} samples", metric_value=round(value, 4),
         )
         for kind, title, value, _ in rows
@@ -145,7 +145,7 @@ faces = draw(G, random_latent(G, 16))  # uint8 (16, {generator.image_size}, {gen
 
 ## Training
 
-- Pictures: {trained_on(data)} of `{dataset}`: {by or "unknown"}; licence: {credit["license"] or "unknown"} {credit.get("license_url", "")}
+- Pictures: {trained_on(data)} of {named(dataset)}: {by or "unknown"}; licence: {credit["license"] or "unknown"} {credit.get("license_url", "")}
 - Length: {info.get("kimg", 0):,.0f} thousand images, {info.get("seconds", 0) / 60:,.0f} minutes on {info.get("device", "an unknown device")}
 - Date, seed: {info.get("date", "unknown")}, {info.get("seed", "unknown")}
 - Settings: recipe {settings.get("recipe", "unknown")}, batch size {settings.get("batch_size", "unknown")}, precision {settings.get("precision", "unknown")}

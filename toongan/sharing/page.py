@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 import zlib
 from importlib.resources import files
 from pathlib import Path
@@ -124,7 +125,7 @@ def about(run: Run, info: dict) -> str:
     """How the run was made, as a table, its figures beside their floors, and its film."""
     settings, data = info.get("settings", {}), info.get("data", {})
     rows = [
-        ("Pictures", f"{trained_on(data)} of {settings.get('dataset', 'an unknown set')}"),
+        ("Pictures", f"{trained_on(data)} of {named(settings.get('dataset', ''))}"),
         *credit_rows(settings.get("dataset", "")),
         ("Size", f"{settings.get('image_size', '?')} px, {settings.get('base_channels', '?')} base channels"),
         ("Training", f"{info.get('kimg', 0):,.0f} thousand images in {info.get('seconds', 0) / 60:,.0f} minutes"),
@@ -143,6 +144,13 @@ def about(run: Run, info: dict) -> str:
     )
     note = "The network is a DCGAN (Radford et al. 2015), trained with the notebook series ToonGAN."
     return f"<table>{body}</table>{picture}<p class=soft>{note}</p>"
+
+
+def named(dataset: str) -> str:
+    """A data set as strangers may read it: without the path of somebody's folder."""
+    return (
+        "the author's own pictures" if re.match("(folder|zip|tar|drive)(:|$)", dataset) else dataset or "an unknown set"
+    )
 
 
 def trained_on(data: dict) -> str:
