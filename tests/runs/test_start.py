@@ -191,3 +191,29 @@ def test_a_start_decides_the_width_where_none_is_given(start, home):
     assert toongan.train(TrainConfig(run="r", kimg=0.4, device="cpu", start="tiny", **settings), progress=False).info()[
         "finished"
     ]
+
+
+def test_a_card_says_if_the_start_may_have_seen_the_held_out_pictures(start, home):
+    config = toongan.EvaluateConfig(run="r", device="cpu")
+    run = toongan.train(CONFIG, progress=False)
+    assert run.info()["start"]["trained_on"] == ["avatars"]
+    card = toongan.evaluate(config, progress=False)
+    assert not card["compared_with"]["never_trained_on"]
+    assert sum("nets that this run began with may have been trained on" in each for each in card["findings"]) == 1
+    other = dataclasses.replace(CONFIG, dataset="avatars:lorelei")
+    assert toongan.train(other, progress=False).info()["start"]["trained_on"] == ["avatars"]
+    assert toongan.evaluate(config, progress=False)["compared_with"]["never_trained_on"]
+    again = dataclasses.replace(CONFIG, run="again", start="r")
+    assert toongan.train(again, progress=False).info()["start"]["trained_on"] == ["avatars:lorelei", "avatars"]
+
+
+def test_few_pictures_are_advised_to_begin_with_a_run(home, capsys):
+    settings = {"kimg": 0.4, "device": "cpu", **TINY, "image_size": 64, "count": 72}
+    toongan.train(TrainConfig(run="few", dataset="avatars:lorelei", **settings))
+    said = capsys.readouterr().out
+    assert (
+        "Only 63 pictures to train on: with up to 2,000, runs that began with --start avatars-64 ended nearer" in said
+    )
+    toongan.train(TrainConfig(run="seen", dataset="avatars", **settings))
+    toongan.train(TrainConfig(run="small", dataset="avatars:lorelei", **{**settings, "image_size": 32}))
+    assert "pictures to train on" not in capsys.readouterr().out

@@ -195,7 +195,7 @@ def test_wall_keyboard_and_walk(opened, home):
     made(home)
     page, _ = opened("made", viewport={"width": 1000, "height": 800})
     faces = page.locator("#wall button")
-    expect(faces).to_have_count(48)
+    expect(faces).to_have_count(72)
     faces.first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")

@@ -12,6 +12,7 @@ _EXPORTS = {
     "at_hand": "catalogue",
     "find": "catalogue",
     "prepare": "catalogue",
+    "same_set": "catalogue",
     "Split": "holdout",
     "evenly": "holdout",
     "split": "holdout",

@@ -224,6 +224,14 @@ def find(dataset: str) -> DataSet:
     raise ToonGANError(f"{dataset!r} is not known; {suggestion(dataset)}use {KNOWN}.", "dataset")
 
 
+def same_set(one: str, other: str) -> bool:
+    """Whether two names stand for one data set, of whatever count."""
+    try:
+        return find(one) == find(other)
+    except ToonGANError:  # a folder that was elsewhere
+        return one == other
+
+
 def credit_of(dataset: str) -> dict | None:
     """Who made the pictures of a data set, and under which licence; None where the name is not known here."""
     try:

@@ -40,7 +40,11 @@ READER = (
 def findings(card: dict) -> list[str]:
     """What a reader of the figures should know, a sentence each."""
     said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
-    if not against["never_trained_on"] and against["as_in_training"]:
+    if against.get("start_may_have_seen"):
+        said.append(
+            "The nets that this run began with may have been trained on some of these pictures: if so, the figures flatter it."
+        )
+    elif not against["never_trained_on"] and against["as_in_training"]:
         said.append(
             "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
             "copying; train it again with this version to keep them apart."

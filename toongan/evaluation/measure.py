@@ -18,7 +18,7 @@ from .. import features, metrics
 from ..conditional import random_latent
 from ..config import EvaluateConfig, data_of
 from ..data import in_colour
-from ..datasets import PackedDataset, Split, evenly, prepare, split
+from ..datasets import PackedDataset, Split, evenly, prepare, same_set, split
 from ..datasets.holdout import LEAST
 from ..devices import hardware
 from ..errors import ToonGANError, out_of_memory
@@ -90,6 +90,7 @@ class Evaluation:
     Attributes:
         generated, held_out, floor: uint8 `(count, H, W, 3)`; the floor is real pictures from those to train on.
         training: all rows of the data set to train on.
+        start_saw: whether the nets that the run began with may have been trained on some of the held-out pictures.
         pairs: generated pictures and the training pictures nearest to them, nearest first; filled by `card`.
     """
 
@@ -129,13 +130,16 @@ class Evaluation:
         Every picture whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
         """
         own, hashes = self.info.get("data", {}), self.data.hashes
+        before = (self.info.get("start") or {}).get("trained_on", [])
+        self.start_saw = any(same_set(name, self.data.meta["dataset"]) for name in before)
+        fresh = not self.start_saw
         record, same = own.get("held_out"), self.data.fingerprint == own.get("fingerprint")
         if isinstance(record, dict) and record["sha256_of"] == self.data.identity:
             parts = split(hashes, record)
             if min(len(parts.held_out), len(parts.training)) >= LEAST:
-                return parts, True
+                return parts, fresh
         if record is True and same:  # chosen by position, which holds for the very pictures of then
-            return split(hashes, True), True
+            return split(hashes, True), fresh
         return split(hashes), False
 
     def bar(self, text: str) -> str | None:
@@ -197,6 +201,7 @@ class Evaluation:
             "fingerprint": self.data.fingerprint,
             "as_in_training": self.data.fingerprint == own.get("fingerprint"),
             "never_trained_on": self.proved,
+            "start_may_have_seen": self.start_saw,
         }
 
     def memorisation(self) -> dict:

@@ -1,6 +1,7 @@
 """Nets to begin with: those of a trained run in place of random ones."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def begin_with(trainer: Trainer) -> dict:
     digests = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (start.generator, start.discriminator)
     }
-    about = {"from": trainer.config.start, "sha256": digests, "moments": False}
+    seen = sets_seen(start.generator.with_name("run.json"))
+    about = {"from": trainer.config.start, "sha256": digests, "moments": False, "trained_on": seen}
     if start.checkpoint is not None and fits(trainer, start.checkpoint, D):
         state = start.checkpoint["trainer"]
         for name in ("G", "D", "optimizer_g", "optimizer_d"):
@@ -106,6 +108,15 @@ def begin_with(trainer: Trainer) -> dict:
     if trainer.average is not None:
         trainer.average.load_state_dict(trainer.G.state_dict())
     return about
+
+
+def sets_seen(path: Path) -> list[str]:
+    """The data sets that the nets beside a `run.json` were trained on, those of their own start included; none if it is not there."""
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        return [info["settings"]["dataset"], *(info.get("start") or {}).get("trained_on", [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
