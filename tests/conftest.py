@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -97,6 +98,23 @@ def shared_home(tmp_path_factory, few_drawn) -> Path:
 def tiny_home(shared_home, monkeypatch) -> Path:
     monkeypatch.setenv("TOONGAN_HOME", str(shared_home))
     return shared_home
+
+
+@contextmanager
+def stopping_at(step: int):
+    """Whoever trains is interrupted before this step, as by Ctrl-C."""
+    from toongan.runs.trainer import Trainer
+
+    original = Trainer.step
+
+    def stopping(self, number, steps):
+        if number == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, number, steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", stopping)
+        yield
 
 
 def results(run) -> dict:

@@ -96,8 +96,8 @@ def to_square(picture: Image.Image, image_size: int, fit: str = "crop") -> Image
     """A picture as a square of `image_size` px, with antialiasing.
 
     Args:
-        fit: `"crop"` takes the largest square from the middle, `"pad"` all of it, between bars of the colour of its
-            edges, `"stretch"` all of it, squeezed.
+        fit: `"crop"` takes the largest square from the middle; `"pad"` all of it, between bars of the colour
+            of its edges; `"stretch"` all of it, squeezed.
     """
     side, longest = min(picture.size), max(picture.size)
     size = (image_size, image_size)

@@ -1,20 +1,18 @@
 """Runs on grey pictures, and on pictures with transparency: everything that works for colours works for them."""
 
 import dataclasses
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
-from conftest import TINY, results
+from conftest import TINY, results, stopping_at
 from makers import drawing, encoded, fill_folder
 from PIL import Image, ImageDraw
 
 import toongan
 from toongan import DataConfig, EvaluateConfig, GenerateConfig, ToonGANError, TrainConfig
 from toongan.results import make_gif
-from toongan.runs import checkpoints, trainer
+from toongan.runs import checkpoints
 
 SETTINGS = {**TINY, "count": 72, "device": "cpu", "kimg": 0.4}
 
@@ -39,23 +37,15 @@ def clear(home):
     return f"folder:{fill_folder(home / 'stickers', {f'{n:03d}.png': encoded(sticker(n)) for n in range(80)})}"
 
 
-def stopped_once(config: TrainConfig, monkeypatch) -> toongan.Run:
+def stopped_once(config: TrainConfig) -> toongan.Run:
     """The run, stopped in its middle and gone on with."""
-    original = trainer.Trainer.step
-
-    def stopping(self, number, steps):
-        if number == 11:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, number, steps)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "step", stopping)
+    with stopping_at(11):
         assert not toongan.train(config, progress=False).info()["finished"]
     return toongan.train(config, progress=False)
 
 
 @pytest.mark.parametrize("kind, channels, mode", [("grey", None, "L"), ("clear", 4, "RGBA"), ("clear", 1, "L")])
-def test_every_file_and_figure(home, grey, clear, monkeypatch, kind, channels, mode):
+def test_every_file_and_figure(home, grey, clear, kind, channels, mode):
     dataset = {"grey": grey, "clear": clear}[kind]
     config = TrainConfig(run="r", dataset=dataset, channels=channels, augment="both", **SETTINGS)
     run = toongan.train(config, progress=False)
@@ -65,7 +55,7 @@ def test_every_file_and_figure(home, grey, clear, monkeypatch, kind, channels, m
     assert run.info()["settings"]["channels"] == wanted
     with Image.open(run.grids[-1]) as grid:
         assert grid.mode == mode
-    again = stopped_once(dataclasses.replace(config, run="again", save_seconds=0), monkeypatch)
+    again = stopped_once(dataclasses.replace(config, run="again", save_seconds=0))
     assert results(again) == results(run)
     for path in (run.generator_path, run.grids[-1]):
         path.unlink()

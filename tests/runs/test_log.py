@@ -1,16 +1,13 @@
 """What TensorBoard shows of a run."""
 
 import dataclasses
-import os
-import signal
 import sys
 
 import pytest
-from conftest import TINY
+from conftest import TINY, stopping_at
 
 import toongan
 from toongan import ToonGANError, TrainConfig
-from toongan.runs import trainer
 
 
 def curves(run: toongan.Run) -> dict[str, list[tuple[int, float]]]:
@@ -22,17 +19,9 @@ def curves(run: toongan.Run) -> dict[str, list[tuple[int, float]]]:
     return {**scalars, "samples": [event.step for event in found.Images("samples")]}
 
 
-def test_the_curves_of_a_stopped_run_have_no_jump(few_faces, home, monkeypatch):
+def test_the_curves_of_a_stopped_run_have_no_jump(few_faces, home):
     config = TrainConfig(run="r", kimg=0.64, device="cpu", log="tensorboard", save_seconds=0, **TINY)
-    original = trainer.Trainer.step
-
-    def stopping(self, number, steps):
-        if number == 21:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, number, steps)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "step", stopping)
+    with stopping_at(21):
         run = toongan.train(config, progress=False)
     before = curves(run)
     assert 0 < len(before["loss_d"]) < 40

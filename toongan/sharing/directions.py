@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from ..config import data_of
-from ..data import in_colour
 from ..datasets import at_hand, prepare, split
 from ..devices import hardware
 from ..errors import ToonGANError
+from ..evaluation.measure import Part
 from ..metrics import AttributeReader, learnable
 from ..models import Generator
 from ..paths import atomic_write
@@ -147,16 +147,3 @@ def spoken(value: str) -> str:
 
 def rounded(vector: torch.Tensor) -> list[float]:
     return [round(float(value), 4) for value in vector]
-
-
-class Part:
-    """Some rows of an array of pictures."""
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray):
-        self.images, self.rows = images, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, wanted) -> np.ndarray:
-        return in_colour(self.images[self.rows[wanted]])
