@@ -43,6 +43,9 @@ def stamp_readme(text: str, repository: str, chapters: list[str]) -> str:
     text = re.sub(
         r"<!-- badge -->.*?<!-- /badge -->", f"<!-- badge -->{badge(repository, chapters[0])}<!-- /badge -->", text
     )
+    owner, _, name = repository.partition("/")
+    page = f"[Draw some in your browser](https://{owner.lower()}.github.io/{name}/faces.html)"
+    text = re.sub(r"<!-- page -->.*?<!-- /page -->", f"<!-- page -->{page}<!-- /page -->", text)
     for chapter in chapters:
         row = re.compile(rf"^(\|.*\(notebooks/{re.escape(chapter)}\))[^|]*(\|)", re.M)
         text = row.sub(lambda found, chapter=chapter: f"{found[1]} {badge(repository, chapter)} {found[2]}", text)

@@ -274,6 +274,8 @@ def test_badges_point_to_the_repository(tmp_path):
         assert f'REPOSITORY = "{name}"' in source(cells(path, "code")[0])
         assert re.search(rf"^\|.*\(notebooks/{path.name}\).*{re.escape(address)}.*\|$", readme, re.M)
         nbformat.validate(nbformat.read(path, as_version=4))
+    owner, _, project = name.partition("/")
+    assert f"](https://{owner}.github.io/{project}/faces.html)" in readme
     assert readme.count(f"git clone https://github.com/{name}") == 2
     assert (
         "cats" not in readme + (copy / "pyproject.toml").read_text()
