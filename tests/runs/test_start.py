@@ -211,9 +211,11 @@ def test_few_pictures_are_advised_to_begin_with_a_run(home, capsys):
     settings = {"kimg": 0.4, "device": "cpu", **TINY, "image_size": 64, "count": 72}
     toongan.train(TrainConfig(run="few", dataset="avatars:lorelei", **settings))
     said = capsys.readouterr().out
-    assert (
-        "Only 63 pictures to train on: with up to 2,000, runs that began with --start avatars-64 ended nearer" in said
-    )
+    assert "Only 63 pictures to train on." in said
+    assert "--start avatars-64 (with up to 2,000 pictures); --augment diffaugment (with 150)." in said
     toongan.train(TrainConfig(run="seen", dataset="avatars", **settings))
-    toongan.train(TrainConfig(run="small", dataset="avatars:lorelei", **{**settings, "image_size": 32}))
+    said = capsys.readouterr().out
+    assert "--augment diffaugment" in said and "--start" not in said, "the start has seen it"
+    settings |= {"image_size": 32, "augment": "diffaugment"}
+    toongan.train(TrainConfig(run="small", dataset="avatars:lorelei", **settings))
     assert "pictures to train on" not in capsys.readouterr().out
