@@ -21,6 +21,7 @@ import toongan
 from toongan.datasets import avatars
 from toongan.datasets.avatars import AvatarsSource
 from toongan.datasets.folders import FolderSource
+from toongan.datasets.outcomes import Form
 from toongan.datasets.packing import cores, pack
 
 BATCH = 64
@@ -52,7 +53,7 @@ def packing(source, count: int) -> float:
     """Pictures a second, start of the workers included."""
     with tempfile.TemporaryDirectory() as target:
         start = time.perf_counter()
-        pack(source, Path(target) / "64px", 64, {}, limit=count, progress=False)
+        pack(source, Path(target) / "64px", Form(64), {}, limit=count, progress=False)
         return count / (time.perf_counter() - start)
 
 

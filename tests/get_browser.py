@@ -120,9 +120,12 @@ def those_that_look() -> list[str]:
     """The tests that take the browser, by name."""
     names = []
     for path in sorted(Path(__file__).parent.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and "chromium" in [argument.arg for argument in node.args.args]:
-                names.append(node.name)
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        takes = {
+            node.name: {each.arg for each in node.args.args} for node in nodes if isinstance(node, ast.FunctionDef)
+        }
+        opening = {"chromium", *(name for name in takes if name[:5] != "test_" and "chromium" in takes[name])}
+        names += [name for name in takes if name[:5] == "test_" and takes[name] & opening]
     return names
 
 

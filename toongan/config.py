@@ -121,6 +121,7 @@ class TrainConfig:
             fit=check_choice(self.fit, "fit", get_args(Fit)),
             channels=optional(check_channels, self.channels),
         )
+        check_switches(self)
         if self.extend and self.restart:
             raise ToonGANError("goes on with a run, and restart begins anew; give one of them.", "extend")
         if self.minutes is not None and self.kimg is not None:
@@ -144,7 +145,6 @@ class TrainConfig:
             device=check_choice(self.device, "device", get_args(Device)),
             precision=check_choice(self.precision, "precision", get_args(Precision)),
         )
-        check_switches(self)
         if self.freeze and self.start is None:
             raise ToonGANError("keeps layers as a trained run has them; name one with start.", "freeze")
         if self.count is not None and self.batch_size is not None and self.batch_size > self.count:

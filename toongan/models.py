@@ -113,7 +113,7 @@ def channel_widths(image_size: int, base_channels: int) -> list[int]:
 
 # %% ../notebooks/02_dcgan.ipynb #02-24
 class Generator(nn.Module):
-    """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to pictures `(N, channels, H, W)` in [-1, 1].
+    """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to `(N, channels, H, W)` in [-1, 1].
 
     Radford et al. 2015, section 3 and figure 1. With `smooth`, no kernel makes a checkerboard of flat input
     (Odena et al. 2016).

@@ -22,7 +22,7 @@ class Hinge:
 
 # %% ../notebooks/06_better_faces.ipynb #06-31
 def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """Mean squared length of D's gradient at pictures `(N, channels, H, W)`: R1 at real ones, R2 at generated ones.
+    """Mean squared length of D's gradient at pictures `(N, channels, H, W)`: R1 at real, R2 at fake ones.
 
     Mescheder et al. 2018, section 4.1.
     """

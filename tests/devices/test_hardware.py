@@ -38,14 +38,14 @@ def test_the_maker_of_the_processor_is_known():
 
 def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
     config, here = toongan.TrainConfig(), Machine.on(CPU)
-    new = decided(config, here, None, 20_000)
+    new = decided(config, here, None, 20_000, 3)
     assert (new.batch_size, new.base_channels) == (64, 16)
-    assert decided(config, here, None, 63).batch_size == 32
+    assert decided(config, here, None, 63, 3).batch_size == 32
     before = {"settings": {"batch_size": 16, "base_channels": 8}}
-    assert decided(config, here, before, 20_000) == toongan.TrainConfig(batch_size=16, base_channels=8)
-    assert decided(toongan.TrainConfig(batch_size=96), here, None, 20_000).batch_size == 96
+    assert decided(config, here, before, 20_000, 1) == toongan.TrainConfig(batch_size=16, base_channels=8, channels=1)
+    assert decided(toongan.TrainConfig(batch_size=96), here, None, 20_000, 3).batch_size == 96
     with pretended("Tesla T4", (7, 5)):
-        on_a_gpu = decided(config, Machine.on(torch.device("cuda", 0)), None, 20_000)
+        on_a_gpu = decided(config, Machine.on(torch.device("cuda", 0)), None, 20_000, 3)
         assert (on_a_gpu.batch_size, on_a_gpu.base_channels) == (64, 64)
 
 

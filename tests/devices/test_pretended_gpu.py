@@ -272,7 +272,9 @@ def test_a_second_gpu_is_mentioned(home, few_faces, capsys, monkeypatch):
     assert (
         "This machine has 2 GPUs, of which one trains. All of them: torchrun --nproc-per-node 2 -m toongan -- " in said
     )
-    assert "train --run r --count 128 --image-size 32 --kimg 0.32 --base-channels 4 --batch-size 16" in said
+    assert (
+        "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --batch-size 16" in said
+    )
 
 
 def test_training_and_judging_leave_settings_of_pytorch_as_they_were(home, few_faces, shared_home, monkeypatch):
