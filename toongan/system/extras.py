@@ -20,9 +20,9 @@ def needed(*names: str) -> list[ModuleType]:
         except ModuleNotFoundError as error:
             missing.append(error.name.partition(".")[0] if error.name else name)
     if missing:
-        one = "is" if len(set(missing)) == 1 else "are"
-        listed = " ".join(sorted(set(missing)))
+        *others, last = sorted(set(missing))
+        names, are = (f"{', '.join(others)} and {last}", "are") if others else (last, "is")
         raise ToonGANError(
-            f"{' and '.join(sorted(set(missing)))} {one} not installed, and needed for this: {sys.executable} -m pip install {listed}"
+            f"{names} {are} not installed, and needed for this: {sys.executable} -m pip install {' '.join([*others, last])}"
         )
     return found
