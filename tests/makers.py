@@ -246,7 +246,8 @@ class Server:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
 
-    def reply(self, handler, answer: dict, status: int = 200) -> None:
+    @staticmethod
+    def reply(handler, answer: dict, status: int = 200) -> None:
         text = json.dumps(answer).encode()
         handler.send_response(status)
         handler.send_header("Content-Type", "application/json")

@@ -148,7 +148,9 @@ def test_vectors_are_saved_and_drawn_again(tiny_home, tmp_path, options):
 
 
 def test_best_or_any_generator(tiny_home, tmp_path):
-    with pytest.raises(ToonGANError, match="which is best, and tiny has no G-best.pth: it was too short to be judged"):
+    with pytest.raises(
+        ToonGANError, match="which is best, and tiny has no G-best.pth: runs of less than 20,000 images are not judged"
+    ):
         generate(GenerateConfig("tiny", which="best", out=tmp_path / "a.png"))
     save_state(tmp_path / "G.pth", Generator(32, 8, 4))
     assert generate(GenerateConfig("nobody", which=str(tmp_path / "G.pth"), count=4, out=tmp_path / "b.png")).is_file()
@@ -161,6 +163,7 @@ def test_best_or_any_generator(tiny_home, tmp_path):
     [
         (None, "latent is not there"),
         (b"cats", "latent is no array of numbers"),
+        (b"PK\3\4 and no archive", "latent is no array of numbers"),
         (np.zeros((3, 7)), r"must hold numbers of the shape \(N, 100\), not \(3, 7\)"),
         (np.zeros(100), r"of the shape \(N, 100\), not \(100,\)"),
         (np.full((2, 100), np.nan), "must hold numbers"),

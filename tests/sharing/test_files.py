@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import command
+from makers import Server
 from test_page import made
 
 import toongan
@@ -138,12 +139,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments): ...
 
     def answer(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        Server.reply(self, content, status)
 
     def do_GET(self):
         Hub.log.append(self.path)

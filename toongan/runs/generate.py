@@ -2,6 +2,7 @@
 
 import math
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ def generator_of(config: GenerateConfig) -> tuple[Generator, Run | None]:
         return load_generator(run.generator_path), run
     if not run.best_path.is_file():
         raise ToonGANError(
-            f"is best, and {run.name} has no {run.best_path.name}: it was too short to be judged. Use last.", "which"
+            f"is best, and {run.name} has no {run.best_path.name}: runs of less than 20,000 images are not judged on their "
+            "way, and bundled runs come without it. Use last.",
+            "which",
         )
     return load_generator(run.best_path), run
 
@@ -91,7 +94,7 @@ def read_latent(path: Path, generator: Generator) -> torch.Tensor:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise ToonGANError(f"is not there: {display(path)}; check the path.", "latent") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ToonGANError(f"is no array of numbers: {display(path)}; write one with numpy.save.", "latent") from error
     fits = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind in "fiu" and len(found) > 0
     if not fits or found.shape[1] != generator.latent_dim or not np.isfinite(found).all():
