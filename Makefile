@@ -1,4 +1,4 @@
-# make faces            a trained generator and pictures of faces, in MINUTES (default 5) plus set-up
+# make faces            a trained generator and images of faces, in MINUTES (default 5) plus set-up
 # make setup            install the packages, nothing else
 # make test             the tests, notebooks included
 # make soak             the tests that take too long for every change

@@ -1,11 +1,11 @@
 """What each part of the modern recipe is worth, at equal wall-clock: `python -m benchmarks.ablation`.
 
 The ladder goes from the classic recipe to the modern one, a change at a time; the other variants make one change to the
-modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out pictures, by the judges
-of `benchmarks.quality`; the row `real pictures` has their floors.
+modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out images, by the judges
+of `benchmarks.quality`; the row `real images` has their floors.
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
-(`--costs`), and a variant that costs twice as much sees half as many pictures. So every run can be repeated exactly, and
+(`--costs`), and a variant that costs twice as much sees half as many images. So every run can be repeated exactly, and
 several can run at once. Results go to `benchmarks/results/ablation.csv`, samples beside it. The column `curve` is the quick
 distance on the way (`toongan.metrics.QuickDistance`), as `KIMG:DISTANCE KIMG:DISTANCE …`.
 """
@@ -40,8 +40,8 @@ from . import jobs, quality
 
 TABLE = jobs.RESULTS / "ablation.csv"
 COSTS = jobs.RESULTS / "ablation-costs.csv"
-COLUMNS = ("variant", "pictures", "seed", "kimg", *quality.COLUMNS, "device", "date", "curve")
-REAL = "real pictures"
+COLUMNS = ("variant", "images", "seed", "kimg", *quality.COLUMNS, "device", "date", "curve")
+REAL = "real images"
 KIMG = 60.0
 POINTS = 8  # of a curve
 
@@ -117,7 +117,7 @@ class Fine(Trainer):
 
 
 class Spread(nn.Module):
-    """A further map that says how much the pictures of each group of four differ (Karras et al. 2017, section 3)."""
+    """A further map that says how much the images of each group of four differ (Karras et al. 2017, section 3)."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         groups = maps.unflatten(0, (-1, 4))
@@ -126,7 +126,7 @@ class Spread(nn.Module):
 
 
 class Statistics(Trainer):
-    """D is told how much the pictures of a group differ. Groups of four never hold real and generated ones together."""
+    """D is told how much the images of a group differ. Groups of four never hold real and generated ones together."""
 
     def make_nets(self) -> tuple[Generator, Discriminator]:
         G, D = super().make_nets()
@@ -137,7 +137,7 @@ class Statistics(Trainer):
 
 
 class TopK(Relativistic):
-    """G learns from the three quarters of its pictures that come nearest to real ones (Sinha et al. 2020, section 3)."""
+    """G learns from the three quarters of its images that come nearest to real ones (Sinha et al. 2020, section 3)."""
 
     @staticmethod
     def generator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
@@ -146,18 +146,18 @@ class TopK(Relativistic):
 
 
 class Blurring(Discriminator):
-    """A D that sees every picture through a blur: the standard deviation of `blur`, in pixels."""
+    """A D that sees every image through a blur: the standard deviation of `blur`, in pixels."""
 
     blur = 2.0
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.blur > 0.1:
-            at = torch.arange(-5.0, 6.0, device=pictures.device)
+            at = torch.arange(-5.0, 6.0, device=images.device)
             bell = (-(at**2) / (2 * self.blur**2)).exp()
-            bell = (bell / bell.sum()).to(pictures.dtype).expand(3, 1, 1, 11)
-            wide = F.pad(pictures, (5,) * 4, mode="reflect")
-            pictures = F.conv2d(F.conv2d(wide, bell, groups=3), bell.transpose(2, 3), groups=3)
-        return super().forward(pictures)
+            bell = (bell / bell.sum()).to(images.dtype).expand(3, 1, 1, 11)
+            wide = F.pad(images, (5,) * 4, mode="reflect")
+            images = F.conv2d(F.conv2d(wide, bell, groups=3), bell.transpose(2, 3), groups=3)
+        return super().forward(images)
 
 
 class BlurredEarly(Trainer):
@@ -258,13 +258,13 @@ def in_place_of_modern(variant: Variant):
         training.RECIPES["modern"], runs.Trainer = before
 
 
-def measure_costs(names: list[str], rounds: int, seconds: float, pictures: int) -> None:
-    """Time a step of some variants against one of the modern recipe, in turn, and write what a picture costs them.
+def measure_costs(names: list[str], rounds: int, seconds: float, images: int) -> None:
+    """Time a step of some variants against one of the modern recipe, in turn, and write what an image costs them.
 
     A difference of less than 5 % is the machine's, and counts as none. What other variants cost stays as it was.
     """
     hardware.keep_memory()
-    images = place(toongan.prepare(toongan.DataConfig(count=pictures)).images, torch.device("cpu"))
+    placed = place(toongan.prepare(toongan.DataConfig(count=images)).images, torch.device("cpu"))
     cpu = torch.device("cpu")
     sides, machine = {}, Machine(cpu, hardware.choose_precision("auto", cpu))  # as runs have it
     for name, variant in variants().items():
@@ -272,7 +272,7 @@ def measure_costs(names: list[str], rounds: int, seconds: float, pictures: int) 
             settings = {"batch_size": 64, **variant.settings}
             config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **settings)
             with in_place_of_modern(variant):
-                sides[name] = variant.trainer(config, images, machine), config.batch_size
+                sides[name] = variant.trainer(config, placed, machine), config.batch_size
     times = {side: [] for side in sides}
     for _ in range(rounds):
         for side, (trainer, batch) in sides.items():
@@ -294,11 +294,11 @@ def measure_costs(names: list[str], rounds: int, seconds: float, pictures: int) 
 
 def train(name: str, variant: Variant, job: dict) -> toongan.Run:
     config = toongan.TrainConfig(
-        run=name, restart=True, count=job["pictures"], seed=job["seed"], kimg=job["kimg"], device="cpu",
+        run=name, restart=True, count=job["images"], seed=job["seed"], kimg=job["kimg"], device="cpu",
         **variant.settings,
     )  # fmt: skip
     with in_place_of_modern(variant):
-        torch.manual_seed(job["seed"])  # what some variants change pictures with
+        torch.manual_seed(job["seed"])  # what some variants change images with
         return toongan.train(config, progress=False)
 
 
@@ -308,8 +308,8 @@ def name_of(variant: str, seed: int) -> str:
 
 
 def measure(job: dict) -> dict:
-    """Train a variant and measure it; or measure real pictures."""
-    data = toongan.prepare(toongan.DataConfig(count=job["pictures"]), progress=False)
+    """Train a variant and measure it; or measure real images."""
+    data = toongan.prepare(toongan.DataConfig(count=job["images"]), progress=False)
     parts, curve = split(data.hashes), []
     if job["variant"] == REAL:
         figures = quality.floor(data, parts)
@@ -334,7 +334,7 @@ def measure(job: dict) -> dict:
 
 
 def read_costs(parser: argparse.ArgumentParser) -> dict[str, float]:
-    """What a picture costs each variant, 1 for the modern recipe."""
+    """What an image costs each variant, 1 for the modern recipe."""
     costs = {row["variant"]: float(row["cost"]) for row in jobs.rows_of(COSTS)}
     if not costs:
         parser.error(f"{os.path.relpath(COSTS)} is not there; run python -m benchmarks.ablation --costs first.")
@@ -347,23 +347,23 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=KIMG, help="thousand images for the modern recipe")
     parser.add_argument("--costs", action="store_true", help="measure the costs of a step, on a quiet machine, and end")
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5, help="of --costs")
     parser.add_argument("--seconds", type=float, default=2.0, help="a round of a variant, for --costs")
     options = jobs.read_options(parser, measure)
     names = [name for name in variants() if options.variants is None or name in options.variants]
     if options.costs:
-        measure_costs(names, options.rounds, options.seconds, options.pictures)
+        measure_costs(names, options.rounds, options.seconds, options.images)
     else:
         costs = read_costs(parser)
         if unknown := [name for name in names if name not in costs]:
             parser.error(
                 f"What a step of {', '.join(unknown)} costs is not known: run --costs again, on a quiet machine."
             )
-        toongan.prepare(toongan.DataConfig(count=options.pictures))
-        wanted = [{"variant": REAL, "pictures": options.pictures, "seed": 0, "kimg": 0.0}]
+        toongan.prepare(toongan.DataConfig(count=options.images))
+        wanted = [{"variant": REAL, "images": options.images, "seed": 0, "kimg": 0.0}]
         wanted += [
-            {"variant": name, "pictures": options.pictures, "seed": seed, "kimg": round(options.kimg / costs[name], 1)}
+            {"variant": name, "images": options.images, "seed": seed, "kimg": round(options.kimg / costs[name], 1)}
             for seed in options.seeds
             for name in names
         ]

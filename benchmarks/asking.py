@@ -2,8 +2,8 @@
 
 The modern recipe trained twice on as many images, once as it is and once with `--ask all`, by every judge of
 `benchmarks.quality`; of the second also how often it draws what it is asked for (`toongan.evaluation.obedience`). Rows go to
-`benchmarks/results/asking.csv`: the columns named after attributes hold the share of wishes that are read in the picture, those
-that end in `_ceiling` the same of real pictures; the mean over attributes of what stays is `stays`.
+`benchmarks/results/asking.csv`: the columns named after attributes hold the share of wishes that are read in the image, those
+that end in `_ceiling` the same of real images; the mean over attributes of what stays is `stays`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ATTRIBUTES = (
     "facial_hair", "facial_hair_color", "hair_color", "hat_color", "mouth", "skin_color", "top",
 )  # fmt: skip
 COLUMNS = (
-    "ask", "pictures", "seed", "kimg", "base_channels", *quality.COLUMNS,
+    "ask", "images", "seed", "kimg", "base_channels", *quality.COLUMNS,
     *(f"{name}{end}" for name in ATTRIBUTES for end in ("", "_ceiling")), "stays", "speed", "device", "date",
 )  # fmt: skip
 
@@ -39,19 +39,19 @@ def measure(job: dict) -> dict:
     name = f"asking-{job['ask'] or 'none'}-{job['kimg']:g}-{job['base_channels']}-{job['seed']}"
     run = toongan.train(
         toongan.TrainConfig(
-            run=name, ask=job["ask"] or None, count=job["pictures"], seed=job["seed"], kimg=job["kimg"],
+            run=name, ask=job["ask"] or None, count=job["images"], seed=job["seed"], kimg=job["kimg"],
             base_channels=job["base_channels"], device="cpu",
         ),
         progress=False,
     )  # fmt: skip
-    row = judged(run, job["pictures"])
+    row = judged(run, job["images"])
     jobs.delete(run)
     return row
 
 
-def judged(run: Run, pictures: int) -> dict:
+def judged(run: Run, images: int) -> dict:
     """What all judges say of a run's generator."""
-    data = toongan.prepare(toongan.DataConfig(count=pictures), progress=False)
+    data = toongan.prepare(toongan.DataConfig(count=images), progress=False)
     parts, G, info = split(data.hashes), load_generator(run.generator_path), run.info()
     samples = draw(G, random_latent(G, len(parts.held_out), seeded(0, "evaluate")))
     row = {**quality.figures(data, parts, samples), "speed": round(1000 * info["kimg"] / info["seconds"])}
@@ -70,17 +70,17 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=217.0)
     parser.add_argument("--base-channels", type=int, default=16)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument(
         "--judge", type=Path, help="a folder with a G.pth that is there already: print its row, and end"
     )
     options = jobs.read_options(parser, measure)
-    toongan.prepare(toongan.DataConfig(count=options.pictures))
+    toongan.prepare(toongan.DataConfig(count=options.images))
     if options.judge:
-        print(judged(Run(options.judge.name, options.judge, options.judge), options.pictures))
+        print(judged(Run(options.judge.name, options.judge, options.judge), options.images))
         return
     wanted = [
-        {"ask": ask, "pictures": options.pictures, "seed": seed, "kimg": options.kimg, "base_channels": options.base_channels}
+        {"ask": ask, "images": options.images, "seed": seed, "kimg": options.kimg, "base_channels": options.base_channels}
         for seed in options.seeds
         for ask in ("", "all")
     ]  # fmt: skip

@@ -1,15 +1,15 @@
 """How often training collapses: five data sets, four seeds, three loops: `python -m benchmarks.collapse`.
 
-Each run sees as many pictures as its loop reaches in three minutes on two quiet CPU cores, `KIMG`, so it can be repeated
+Each run sees as many images as its loop reaches in three minutes on two quiet CPU cores, `KIMG`, so it can be repeated
 exactly, and several can run at once. Rows go to `benchmarks/results/collapse.csv`, samples beside it.
 
 A run has collapsed if at its end one of these holds:
 
 - D has won: over the last rows, the real score is more than 0.9 above the fake score and D's loss below 0.2
   (`toongan.doctor`);
-- G repeats itself: its pictures vary less than 0.35 times as much as the data's (`toongan.doctor`; before 50,000 images this is
+- G repeats itself: its images vary less than 0.35 times as much as the data's (`toongan.doctor`; before 50,000 images this is
   fog and no illness, which spares the textbook loop);
-- beaten by a mean face: the pictures are further from held-out ones than a set that is one and the same picture, their mean.
+- beaten by a mean face: the images are further from held-out ones than a set that is one and the same image, their mean.
 """
 
 import argparse
@@ -34,22 +34,22 @@ LOOPS = ("modern", "classic", "textbook")
 # Thousand images in three minutes on two quiet cores; the textbook loop has 64 base channels and batches of 128.
 KIMG = {"modern": 140.0, "classic": 140.0, "textbook": 18.7}
 COLUMNS = (
-    "loop", "dataset", "pictures", "seed", "kimg", "collapsed", "why", "loss_d", "real_score", "fake_score", "variety", "distance",
+    "loop", "dataset", "images", "seed", "kimg", "collapsed", "why", "loss_d", "real_score", "fake_score", "variety", "distance",
     "distance_of_mean", "floor", "device", "date",
 )  # fmt: skip
-PICTURES = 512
+IMAGES = 512
 LAST = doctor.ROWS
 
 
 def measure(job: dict) -> dict:
-    loop, dataset, pictures, seed, kimg = (job[name] for name in ("loop", "dataset", "pictures", "seed", "kimg"))
-    data = toongan.prepare(toongan.DataConfig(dataset, pictures), progress=False)
+    loop, dataset, images, seed, kimg = (job[name] for name in ("loop", "dataset", "images", "seed", "kimg"))
+    data = toongan.prepare(toongan.DataConfig(dataset, images), progress=False)
     if loop == "textbook":
         history, samples = textbook_run(data, seed, kimg)
     else:
-        history, samples = our_run(loop, dataset, pictures, seed, kimg)
+        history, samples = our_run(loop, dataset, images, seed, kimg)
     both = split(data.hashes)
-    held_out, training = (np.asarray(data.images[evenly(rows, PICTURES)]) for rows in (both.held_out, both.training))
+    held_out, training = (np.asarray(data.images[evenly(rows, IMAGES)]) for rows in (both.held_out, both.training))
     verdict = judge(history, samples, held_out, training)
     jobs.keep_samples("collapse", f"{loop}-{dataset.rpartition(':')[2]}-{seed}", samples)
     last = {name: sum(row[name] for row in history[-LAST:]) / LAST for name in ("loss_d", "real_score", "fake_score")}
@@ -62,7 +62,7 @@ def measure(job: dict) -> dict:
 
 
 def judge(history: list[dict], samples: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> dict:
-    """Has it collapsed, and why; from the history of a run and as many samples as held-out and training pictures."""
+    """Has it collapsed, and why; from the history of a run and as many samples as held-out and training images."""
     quick = QuickDistance(held_out)
     mean = np.broadcast_to(training.mean(0).round().astype(np.uint8), training.shape)
     distance, distance_of_mean = quick.distance(samples), quick.distance(np.array(mean))
@@ -86,22 +86,22 @@ def rows_of_history(run: toongan.Run) -> list[dict]:
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
-def our_run(recipe: str, dataset: str, pictures: int, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
+def our_run(recipe: str, dataset: str, images: int, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
     """History and samples of a run of the engine; its files are deleted."""
     name = f"collapse-{recipe}-{dataset.rpartition(':')[2]}-{seed}"
     config = toongan.TrainConfig(
-        run=name, dataset=dataset, count=pictures, seed=seed, kimg=kimg, recipe=recipe, device="cpu", restart=True
+        run=name, dataset=dataset, count=images, seed=seed, kimg=kimg, recipe=recipe, device="cpu", restart=True
     )
     run = toongan.train(config, progress=False)
     history = rows_of_history(run)
     generator = load_generator(run.generator_path)
-    samples = draw(generator, torch.randn(PICTURES, generator.latent_dim, generator=seeded(seed, "collapse")))
+    samples = draw(generator, torch.randn(IMAGES, generator.latent_dim, generator=seeded(seed, "collapse")))
     jobs.delete(run)
     return history, samples
 
 
 def textbook_run(data, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
-    """The same of the textbook loop, on the same pictures."""
+    """The same of the textbook loop, on the same images."""
     torch.manual_seed(seed)
     cpu, batch = torch.device("cpu"), textbook.BATCH_SIZE
     images = torch.from_numpy(np.array(data.images[split(data.hashes).training]))
@@ -110,7 +110,7 @@ def textbook_run(data, seed: int, kimg: float) -> tuple[list[dict], np.ndarray]:
     history = [
         {**row, "kimg": (step + 1) * batch / 1000} for step, row in enumerate(islice(loop, round(1000 * kimg / batch)))
     ]
-    return history, draw(G, torch.randn(PICTURES, 100, generator=seeded(seed, "collapse")))
+    return history, draw(G, torch.randn(IMAGES, 100, generator=seeded(seed, "collapse")))
 
 
 def main() -> None:
@@ -118,16 +118,16 @@ def main() -> None:
     parser.add_argument("--loops", nargs="*", default=LOOPS, choices=LOOPS)
     parser.add_argument("--datasets", nargs="*", default=DATASETS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3])
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--kimg", type=float, help="thousand images for every loop, instead of three minutes' worth")
     options = jobs.read_options(parser, measure)
     for dataset in options.datasets:
-        toongan.prepare(toongan.DataConfig(dataset, options.pictures))
+        toongan.prepare(toongan.DataConfig(dataset, options.images))
     wanted = [
         {
             "loop": loop,
             "dataset": dataset,
-            "pictures": options.pictures,
+            "images": options.images,
             "seed": seed,
             "kimg": options.kimg or KIMG[loop],
         }

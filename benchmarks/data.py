@@ -1,7 +1,7 @@
-"""Drawing, packing and reading pictures, against the usual way: `python -m benchmarks.data`.
+"""Drawing, packing and reading images, against the usual way: `python -m benchmarks.data`.
 
-The usual way is an `ImageFolder` behind a `DataLoader` with two workers, which decodes and resizes every picture again in
-every epoch. Both read the same files. All sides run in turn, several rounds; the table gives medians of pictures a second and the median
+The usual way is an `ImageFolder` behind a `DataLoader` with two workers, which decodes and resizes every image again in
+every epoch. Both read the same files. All sides run in turn, several rounds; the table gives medians of images a second and the median
 of the ratios round by round.
 """
 
@@ -27,7 +27,7 @@ from toongan.datasets.packing import cores, pack
 BATCH = 64
 
 
-def write_pictures(folder: Path, count: int, side: int, kind: str) -> Path:
+def write_images(folder: Path, count: int, side: int, kind: str) -> Path:
     """Files like those of the real sets: each a drawing with one pixel of its own."""
     (folder / "faces").mkdir(parents=True)
     transparent = kind == "png"
@@ -42,15 +42,15 @@ def write_pictures(folder: Path, count: int, side: int, kind: str) -> Path:
         for number in range(60)
     ]
     for number in range(count):
-        picture = drawings[number % 60].copy()
+        image = drawings[number % 60].copy()
         own = (number % 256, number // 256 % 256, 77) + ((255,) if transparent else ())
-        picture.paste(own, (side // 2, 0, side // 2 + 8, 8))
-        picture.save(folder / "faces" / f"{number:06d}.{kind}", quality=90)
+        image.paste(own, (side // 2, 0, side // 2 + 8, 8))
+        image.save(folder / "faces" / f"{number:06d}.{kind}", quality=90)
     return folder
 
 
 def packing(source, count: int) -> float:
-    """Pictures a second, start of the workers included."""
+    """Images a second, start of the workers included."""
     with tempfile.TemporaryDirectory() as target:
         start = time.perf_counter()
         pack(source, Path(target) / "64px", Form(64), {}, limit=count, progress=False)
@@ -87,11 +87,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as place_:
         home = Path(place_)
-        jpegs = write_pictures(home / "jpeg", options.jpegs, 100, "jpg")
-        pngs = write_pictures(home / "png", options.pngs, 500, "png")
+        jpegs = write_images(home / "jpeg", options.jpegs, 100, "jpg")
+        pngs = write_images(home / "png", options.pngs, 500, "png")
         from . import textbook
 
-        usual, packed = textbook.pictures(jpegs, BATCH), packed_loader(jpegs, home)
+        usual, packed = textbook.images(jpegs, BATCH), packed_loader(jpegs, home)
         next(usual)
         sides = {
             "pack JPEG of 100 px": lambda: packing(FolderSource(jpegs), options.jpegs),
@@ -108,8 +108,8 @@ def main() -> None:
     print(
         f"{cores()} cores ({platform.machine()}), pillow {Image.__version__}, numpy {np.__version__}, {time.strftime('%Y-%m-%d')}"
     )
-    print(f"{options.rounds} rounds; pictures a second: median (slowest to fastest)")
-    print("| what | pictures/s |\n|---|---|")
+    print(f"{options.rounds} rounds; images a second: median (slowest to fastest)")
+    print("| what | images/s |\n|---|---|")
     for name, values in rates.items():
         print(f"| {name} | {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) |")
     *_, slow, fast = rates.values()

@@ -1,11 +1,11 @@
-"""What a run makes of 1,000 pictures only: `python -m benchmarks.few`.
+"""What a run makes of 1,000 images only: `python -m benchmarks.few`.
 
-The modern recipe on 1,000 pictures, the same with mirrored pictures and with DiffAugment, and the modern recipe on 17,500; all
-at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the same pictures, which none of them
+The modern recipe on 1,000 images, the same with mirrored images and with DiffAugment, and the modern recipe on 17,500; all
+at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the same images, which none of them
 was trained on. Rows go to `benchmarks/results/few.csv`, samples beside it.
 
 `by_heart` is r_v of Karras et al. 2020 (*Training Generative Adversarial Networks with Limited Data*, section 3): how far
-D's logits of held-out pictures have fallen from those of the pictures that it was trained on towards those of generated ones.
+D's logits of held-out images have fallen from those of the images that it was trained on towards those of generated ones.
 0 if D knows nothing by heart, 1 if new drawings look generated to it.
 """
 
@@ -28,7 +28,7 @@ TABLE = jobs.RESULTS / "few.csv"
 MANY, FEW = 20_000, 1_142  # of which an eighth, at most 2,500, is held out
 RUNS = (("modern", MANY), ("modern", FEW), ("flips", FEW), ("DiffAugment", FEW))
 COLUMNS = (
-    "variant", "pictures", "many", "seed", "kimg", "trained_on", "collapsed", "why", "variety", "by_heart", "judged_by",
+    "variant", "images", "many", "seed", "kimg", "trained_on", "collapsed", "why", "variety", "by_heart", "judged_by",
     "frechet_distance", "frechet_floor", "precision", "precision_floor", "recall", "recall_floor", "copy_ratio", "device",
     "date",
 )  # fmt: skip
@@ -36,7 +36,7 @@ THUMBNAILS = 512
 
 
 def measure(job: dict) -> dict:
-    name = f"{job['variant']}-{job['pictures']}-{job['seed']}"
+    name = f"{job['variant']}-{job['images']}-{job['seed']}"
     run = ablation.train(f"few-{name}", ablation.variants()[job["variant"]], job)
     G, D = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
 
@@ -51,7 +51,7 @@ def measure(job: dict) -> dict:
     found = metrics.distances(features.features_of(samples), real)
     floor = metrics.distances(features.data_features(data, others), real)
 
-    trained_on = split(data.hashes[: job["pictures"]]).training
+    trained_on = split(data.hashes[: job["images"]]).training
     training, held_out = (np.asarray(data.images[evenly(rows, THUMBNAILS)]) for rows in (trained_on, judges))
     with torch.no_grad():
         known, new, drawn = (
@@ -85,23 +85,23 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--kimg", type=float, default=200.0, help="thousand images for the modern recipe")
     parser.add_argument(
-        "--pictures", type=int, default=MANY, help="of the large set; the small one has at most half of them"
+        "--images", type=int, default=MANY, help="of the large set; the small one has at most half of them"
     )
     options = jobs.read_options(parser, measure)
     costs = ablation.read_costs(parser)
-    few = min(FEW, options.pictures // 2)
-    for count in (options.pictures, few):
+    few = min(FEW, options.images // 2)
+    for count in (options.images, few):
         toongan.prepare(toongan.DataConfig(count=count))
     wanted = [
         {
             "variant": variant,
-            "pictures": few if pictures == FEW else options.pictures,
-            "many": options.pictures,
+            "images": few if images == FEW else options.images,
+            "many": options.images,
             "seed": seed,
             "kimg": round(options.kimg / costs[variant], 1),
         }
         for seed in options.seeds
-        for variant, pictures in RUNS
+        for variant, images in RUNS
     ]
     jobs.run_all("benchmarks.few", wanted, TABLE, COLUMNS, options.at_once)
 

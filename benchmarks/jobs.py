@@ -67,7 +67,7 @@ def read_options(parser: argparse.ArgumentParser, measure: Callable[[dict], dict
 
 
 def keep_samples(kind: str, name: str, samples: np.ndarray) -> None:
-    """The first 16 pictures `(N, H, W, 3)` beside the table."""
+    """The first 16 images `(N, H, W, 3)` beside the table."""
     folder = RESULTS / kind
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(samples[:16])).save(folder / f"{name}.webp", quality=80)

@@ -1,6 +1,6 @@
 """How well the look before training sees: `python -m benchmarks.look`, two minutes.
 
-Drawn faces of seven styles, 400 of each, 256 px as drawn and 64 as packed; some of them copied as people copy pictures, some
+Drawn faces of seven styles, 400 of each, 256 px as drawn and 64 as packed; some of them copied as people copy images, some
 moved or made smaller. It prints
 what share of those is found, and what share of the others is taken for it.
 """

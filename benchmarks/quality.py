@@ -1,7 +1,7 @@
-"""Judges of generated pictures for the benchmarks: those of `evaluate`, and a net of another family beside them.
+"""Judges of generated images for the benchmarks: those of `evaluate`, and a net of another family beside them.
 
 A change counts as a gain when no judge gets clearly worse; one judge alone can be pleased by chance, or by a weakness of
-its own. Real pictures are looked at once, and what the judges see in them is kept beside the data.
+its own. Real images are looked at once, and what the judges see in them is kept beside the data.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ COLUMNS = (
 COUNT, SIDE = judges.OCTAVE_COUNT, judges.OCTAVE_SIDE
 
 
-def figures(data: PackedDataset, parts: Split, pictures: np.ndarray) -> dict[str, float]:
-    """What every judge says of pictures, uint8 `(N, H, W, 3)`, as many as are held out.
+def figures(data: PackedDataset, parts: Split, images: np.ndarray) -> dict[str, float]:
+    """What every judge says of images, uint8 `(N, H, W, 3)`, as many as are held out.
 
     Returns:
-        frechet_distance, precision, recall: MobileNetV2 at 224 px, all pictures;
+        frechet_distance, precision, recall: MobileNetV2 at 224 px, all images;
         shrunk_1, _2, _4: Fréchet distance at 128 px after shrinking by that factor, and auc_4, the classifier's at 4;
         efficientnet: Fréchet distance on EfficientNet-lite0 at 128 px;
         reader, reader_coverage: Fréchet distance and coverage on a reader of the data's attributes, where it has any;
         spectrum: decibels.
-        The last four kinds look at the first 1,000 pictures.
+        The last four kinds look at the first 1,000 images.
     """
     kept = data.folder / "features"
     real = features.data_features(data, parts.held_out)
-    found = metrics.distances(features.features_of(pictures), real)
+    found = metrics.distances(features.features_of(images), real)
     row = {name: found[name] for name in ("frechet_distance", "precision", "recall")}
-    held_out, some = np.asarray(data.images[parts.held_out]), pictures[:COUNT]
+    held_out, some = np.asarray(data.images[parts.held_out]), images[:COUNT]
     for by in judges.OCTAVES:
         theirs = features.features_of(judges.shrunk(held_out[:COUNT], by), side=SIDE, keep=kept)
         ours = features.features_of(judges.shrunk(some, by), side=SIDE)
@@ -53,18 +53,18 @@ def figures(data: PackedDataset, parts: Split, pictures: np.ndarray) -> dict[str
     if net is not None:
         read = metrics.distances(*(judges.reader_features(net, each[:COUNT])[0] for each in (some, held_out)))
         row["reader"], row["reader_coverage"] = read["frechet_distance"], read["coverage"]
-    row["spectrum"] = judges.spectrum_distance(pictures, held_out)
+    row["spectrum"] = judges.spectrum_distance(images, held_out)
     return {name: round(value, 4 if value < 2 else 2) for name, value in row.items()}
 
 
 def floor(data: PackedDataset, parts: Split) -> dict[str, float]:
-    """What every judge says of real pictures, those to train on, as many as are held out."""
+    """What every judge says of real images, those to train on, as many as are held out."""
     return figures(data, parts, np.asarray(data.images[evenly(parts.training, len(parts.held_out))]))
 
 
-def once(folder: Path, name: str, pictures: np.ndarray, compute: Callable[[], object]) -> object:
-    """What `compute` makes of these very pictures: from `folder`, or computed and kept there. Its own files only."""
-    path = folder / f"{name}-{hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()[:16]}.pt"
+def once(folder: Path, name: str, images: np.ndarray, compute: Callable[[], object]) -> object:
+    """What `compute` makes of these very images: from `folder`, or computed and kept there. Its own files only."""
+    path = folder / f"{name}-{hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:16]}.pt"
     if path.is_file():
         return torch.load(path, weights_only=False)
     found = compute()
@@ -79,8 +79,8 @@ def reader(data: PackedDataset, parts: Split) -> metrics.AttributeReader | None:
     labels = [data.labels[row] for row in parts.training]
     if not metrics.learnable(labels):
         return None
-    pictures = np.asarray(data.images[parts.training])
-    return once(data.folder / "features", "reader", pictures, lambda: metrics.AttributeReader(pictures, labels))
+    images = np.asarray(data.images[parts.training])
+    return once(data.folder / "features", "reader", images, lambda: metrics.AttributeReader(images, labels))
 
 
 @cache
@@ -94,12 +94,12 @@ def efficientnet() -> nn.Module:
     return net.eval()
 
 
-def efficientnet_features(pictures: np.ndarray) -> np.ndarray:
-    """Pictures, uint8 `(N, H, W, 3)`, to features `(N, 1280)` at 128 px."""
+def efficientnet_features(images: np.ndarray) -> np.ndarray:
+    """Images, uint8 `(N, H, W, 3)`, to features `(N, 1280)` at 128 px."""
     found = []
     with torch.inference_mode():
-        for start in range(0, len(pictures), 32):
-            part = torch.from_numpy(np.array(pictures[start : start + 32])).permute(0, 3, 1, 2).float()
+        for start in range(0, len(images), 32):
+            part = torch.from_numpy(np.array(images[start : start + 32])).permute(0, 3, 1, 2).float()
             resized = F.interpolate(part, (SIDE, SIDE), mode="bilinear", antialias=True)
             found.append(efficientnet().extract_features((resized - 127) / 128).mean((2, 3)).numpy())
     return np.concatenate(found)

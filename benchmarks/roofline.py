@@ -47,11 +47,11 @@ def work_of_a_step(recipe: str, precision: str, image_size: int, batch_size: int
     """The kernels of one step: name, floating-point operations, bytes, type of number."""
     with pretended("a GPU that counts", (9, 0), computes=False) as gpu:
         machine = Machine(torch.device("cuda", 0), precision)
-        pictures = place(np.zeros((batch_size + 8, image_size, image_size, 3), np.uint8), machine.device)
+        images = place(np.zeros((batch_size + 8, image_size, image_size, 3), np.uint8), machine.device)
         config = toongan.TrainConfig(
             image_size=image_size, base_channels=base_channels, batch_size=batch_size, recipe=recipe
         )
-        trainer = Trainer(config, pictures, machine)
+        trainer = Trainer(config, images, machine)
         for number in range(BEFORE):
             trainer.step(number, 100)
         gpu.reset()

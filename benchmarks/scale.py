@@ -1,8 +1,8 @@
 """What large sets cost, and how soon training begins: `python -m benchmarks.scale`.
 
-- Training speed with 1,000 and with 1,000,000 packed pictures, in turn in one process; the larger file, of noise, takes
+- Training speed with 1,000 and with 1,000,000 packed images, in turn in one process; the larger file, of noise, takes
   12 GB of the disk.
-- Peak memory of `python -m toongan train` with 100,000 pictures, and the seconds until its first step, with packed data.
+- Peak memory of `python -m toongan train` with 100,000 images, and the seconds until its first step, with packed data.
 """
 
 import argparse
@@ -32,7 +32,7 @@ FIRST_STEP = re.compile(r"Training: .*?\| [1-9]")
 
 
 def noise(path: Path, count: int) -> np.ndarray:
-    """`count` pictures of 64 px on disk."""
+    """`count` images of 64 px on disk."""
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 64, 64, 3))
     chance = np.random.default_rng(0).integers(0, 256, (1000, 64, 64, 3), np.uint8)
     for start in range(0, count, 1000):
@@ -44,7 +44,7 @@ def noise(path: Path, count: int) -> np.ndarray:
 def speeds(folder: Path, options, device: torch.device) -> list[float]:
     """Ratios of speed, the large set to the small one."""
     sides = []
-    for count in (1000, options.pictures):
+    for count in (1000, options.images):
         images = place(noise(folder / f"{count}.npy", count), device)
         machine = Machine.on(device)
         config = toongan.TrainConfig(batch_size=BATCH, base_channels=machine.base_channels)
@@ -74,7 +74,7 @@ def watched(home: Path, *arguments: str) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--avatars", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -93,9 +93,9 @@ def main() -> None:
         ratios = speeds(Path(folder), options, device)
 
     print(f"{hardware.describe(device)}, torch {torch.__version__} ({platform.machine()}), {time.strftime('%Y-%m-%d')}")
-    print(f"speed with {options.pictures:,} pictures to that with 1,000: {statistics.median(ratios):.3f}", end=" ")
+    print(f"speed with {options.images:,} images to that with 1,000: {statistics.median(ratios):.3f}", end=" ")
     print(f"({min(ratios):.3f} to {max(ratios):.3f}, {options.rounds} rounds)")
-    print(f"peak memory with {options.avatars:,} pictures on the CPU: {max(m for _, m in firsts) / 1e9:.2f} GB")
+    print(f"peak memory with {options.avatars:,} images on the CPU: {max(m for _, m in firsts) / 1e9:.2f} GB")
     print(f"seconds to the first step, warm: {statistics.median(s for s, _ in firsts):.1f} with --kimg,", end=" ")
     print(f"{statistics.median(measured):.1f} with --minutes, which first measures the speed")
 

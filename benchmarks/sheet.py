@@ -1,6 +1,6 @@
 """Faces to compare by eye: `python -m benchmarks.sheet before=old/G.pth after=new/G.pth --out sheet.webp`.
 
-A row of held-out pictures, then a row for each generator, each from the same latent vectors, at twice their size.
+A row of held-out images, then a row for each generator, each from the same latent vectors, at twice their size.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("generators", nargs="+", help="NAME=PATH of a G.pth, in the order of the rows")
     parser.add_argument("--dataset", default="avatars")
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
@@ -31,9 +31,9 @@ def main() -> None:
         generator = load_generator(path)
         latent = torch.randn(FACES, generator.latent_dim, generator=seeded(0, "sheet"))
         rows.append((name, draw(generator, latent)))
-    data = toongan.prepare(toongan.DataConfig(options.dataset, options.pictures, rows[0][1].shape[1]))
+    data = toongan.prepare(toongan.DataConfig(options.dataset, options.images, rows[0][1].shape[1]))
     held_out = np.array(data.images[evenly(split(data.hashes).held_out, FACES)])
-    rows.insert(0, ("held-out pictures", held_out))
+    rows.insert(0, ("held-out images", held_out))
 
     side = 2 * held_out.shape[1] / 100  # inches, at 100 dots each
     fig, axes = plt.subplots(

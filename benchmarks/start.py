@@ -1,6 +1,6 @@
 """What beginning with a trained run saves: `python -m benchmarks.start`.
 
-Styles that the start has never seen, 150, 500 and 2,000 pictures of each, trained from random nets and from `avatars-64`, for
+Styles that the start has never seen, 150, 500 and 2,000 images of each, trained from random nets and from `avatars-64`, for
 as many images. All runs of a style are judged by the same drawings, which none of them was trained on: Fréchet distance on
 MobileNetV2 at 128 px, 1,000 of each, at each of the twenty sample grids. Rows go to `benchmarks/results/start.csv`, samples beside it;
 `until` is how many thousand images a run needed to be as near as the one from random nets with its seed was in the end.
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--datasets", nargs="*", default=STYLES)
-    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="pictures to train on")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="images to train on")
     parser.add_argument("--arms", nargs="*", choices=list(ARMS), default=["random", "start"])
     parser.add_argument("--kimg", type=float, default=200.0)
     parser.add_argument("--base-channels", type=int, default=24, help="those of the start")

@@ -15,8 +15,8 @@ from toongan.models import Discriminator, Generator, init_weights
 BATCH_SIZE = 128
 
 
-def pictures(folder: Path, batch_size: int, image_size: int = 64) -> Iterator[torch.Tensor]:
-    """Endless batches `(batch_size, 3, H, W)` in [-1, 1] from a folder with one folder of pictures in it."""
+def images(folder: Path, batch_size: int, image_size: int = 64) -> Iterator[torch.Tensor]:
+    """Endless batches `(batch_size, 3, H, W)` in [-1, 1] from a folder with one folder of images in it."""
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder

@@ -60,12 +60,12 @@ def deterministic(steps, device: torch.device):
 
 
 def sides_of(options, folder: Path, device: torch.device, precision: str, other: str) -> dict[str, Side]:
-    """All loops, by name; the textbook's reads its pictures from files."""
-    data = toongan.prepare(toongan.DataConfig("avatars", options.pictures, options.image_size))
+    """All loops, by name; the textbook's reads its images from files."""
+    data = toongan.prepare(toongan.DataConfig("avatars", options.images, options.image_size))
     (folder / "faces").mkdir()
     for number, pixels in enumerate(data.images):
         Image.fromarray(pixels).save(folder / "faces" / f"{number:05d}.png")
-    files = textbook.pictures(folder, options.batch_size, options.image_size)
+    files = textbook.images(folder, options.batch_size, options.image_size)
     images = place(data.images, device)
     textbooks = [
         textbook.train(files, device, *textbook.nets(device, options.image_size, options.base_channels))
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--pictures", type=int, default=4096)
+    parser.add_argument("--images", type=int, default=4096)
     options = parser.parse_args()
 
     device = hardware.choose_device()

@@ -31,10 +31,10 @@ def main() -> None:
     generator = load_generator(toongan.find_run(options.run).generator_path)
     changes = [tuple(each.split("=", 1)) for each in options.changes]
     latent = one_changed(generator, changes, options.rows, seeded(1, "wishes"))
-    picture = tile(draw(generator, latent.flatten(0, 1)), len(changes) + 1)
-    side = picture.shape[1] / (len(changes) + 1)
-    fig, ax = plt.subplots(figsize=(12, 12 * picture.shape[0] / picture.shape[1] + 0.6), layout="constrained")
-    ax.imshow(picture, interpolation="nearest")
+    image = tile(draw(generator, latent.flatten(0, 1)), len(changes) + 1)
+    side = image.shape[1] / (len(changes) + 1)
+    fig, ax = plt.subplots(figsize=(12, 12 * image.shape[0] / image.shape[1] + 0.6), layout="constrained")
+    ax.imshow(image, interpolation="nearest")
     titles = ["as it is", *(f"{name}\n{value}" for name, value in changes)]
     ax.set_xticks((np.arange(len(titles)) + 0.5) * side, titles, fontsize=8)
     ax.xaxis.tick_top()

@@ -49,19 +49,19 @@ def drawn_once(tmp_path_factory, worker_id: str, name: str, count: int, image_si
 
 @pytest.fixture(scope="session")
 def few_drawn(tmp_path_factory, worker_id) -> Path:
-    """The pictures of tiny runs."""
+    """The images of tiny runs."""
     return drawn_once(tmp_path_factory, worker_id, "few", TINY["count"], TINY["image_size"])
 
 
 @pytest.fixture(scope="session")
 def all_drawn(tmp_path_factory, worker_id) -> Path:
-    """The pictures that the shipped runs learned from, and that a run takes if nobody says how many: a minute's work."""
+    """The images that the shipped runs learned from, and that a run takes if nobody says how many: a minute's work."""
     return drawn_once(tmp_path_factory, worker_id, "all", 20_000, 64)
 
 
 @pytest.fixture
 def few_faces(few_drawn, tmp_path) -> None:
-    """In this test's home, the pictures of tiny runs are there: drawing them would take longer than the run."""
+    """In this test's home, the images of tiny runs are there: drawing them would take longer than the run."""
     shutil.copytree(few_drawn, tmp_path, dirs_exist_ok=True)
 
 
@@ -141,7 +141,7 @@ def drawn() -> tuple[np.ndarray, list[dict]]:
 
 @pytest.fixture(scope="session")
 def real(drawn) -> tuple[np.ndarray, np.ndarray]:
-    """Features of two halves of real pictures."""
+    """Features of two halves of real images."""
     from toongan.features import features_of
 
     found = features_of(drawn[0][: 2 * FEW], side=96)

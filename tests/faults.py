@@ -22,7 +22,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from makers import fill_folder, pictures
+from makers import fill_folder, images
 
 from toongan import cli, features, metrics, paths
 from toongan.datasets import avatars
@@ -121,10 +121,10 @@ def child(home: Path, arguments: list[str], at: int | None = None, fault: str = 
 
 def prepared(home: Path, before: list) -> Path:
     """A home in which the commands that lead up to a job have been run."""
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     for step in before:
         if step == "add":
-            fill_folder(home / "mine", pictures(10, first=100))
+            fill_folder(home / "mine", images(10, first=100))
         elif step == "lose":
             for name in ("checkpoints/r/G.pth", "checkpoints/r/run.json", "generated/r/losses.png"):
                 (home / name).unlink()
@@ -149,9 +149,9 @@ def results(home: Path) -> dict[str, str]:
 
 
 def belongings(home: Path) -> set[str]:
-    """Digests of what a user would miss: pictures of theirs, nets, grids and curves, checkpoints of finished runs.
+    """Digests of what a user would miss: images of theirs, nets, grids and curves, checkpoints of finished runs.
 
-    What is packed is not among them: it is made anew whenever its pictures have changed.
+    What is packed is not among them: it is made anew whenever its images have changed.
     """
     kinds = (".png", ".pth", ".gif")
     return {

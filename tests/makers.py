@@ -1,4 +1,4 @@
-"""Real pictures, real broken files and a real server for the tests of data sets."""
+"""Real images, real broken files and a real server for the tests of data sets."""
 
 import base64
 import csv
@@ -22,20 +22,20 @@ import toongan
 
 
 def drawing(number: int, width: int = 40, height: int = 40) -> Image.Image:
-    """A small picture, different for every number."""
+    """A small image, different for every number."""
     chance = np.random.default_rng(number)
     small = Image.fromarray(chance.integers(0, 256, (5, 5, 3), np.uint8))
     return small.resize((width, height), Image.Resampling.NEAREST)
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def pictures(count: int, first: int = 0) -> dict[str, bytes]:
-    """Files by name: good pictures."""
+def images(count: int, first: int = 0) -> dict[str, bytes]:
+    """Files by name: good images."""
     return {f"face-{number:04d}.png": encoded(drawing(number)) for number in range(first, first + count)}
 
 

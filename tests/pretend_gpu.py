@@ -252,8 +252,8 @@ def as_on_a_cpu(function, args: tuple, kwargs: dict, moved: bool) -> Callable:
     if function is aten.cudnn_batch_norm.default:
         return lambda: (*aten.native_batch_norm(*args), torch.empty(0, dtype=torch.uint8, device=args[0].device))
     if function is aten.cudnn_batch_norm_backward.default:
-        pictures, grad, weight, mean, variance, saved_mean, saved_variance, epsilon, _ = args
-        values = grad, pictures, weight, mean, variance, saved_mean, saved_variance, True, epsilon, [True] * 3
+        images, grad, weight, mean, variance, saved_mean, saved_variance, epsilon, _ = args
+        values = grad, images, weight, mean, variance, saved_mean, saved_variance, True, epsilon, [True] * 3
         return lambda: aten.native_batch_norm_backward(*values)
     return lambda: function(*args, **kwargs)
 

@@ -18,7 +18,7 @@ from toongan.runs.asking import Asked
 
 
 def replicas(folder: str) -> None:
-    """Train a few steps; each rank writes which pictures it saw, and its weights."""
+    """Train a few steps; each rank writes which images it saw, and its weights."""
     cpu = torch.device("cpu")
     with distributed.join(cpu) as world:
         images = torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -42,9 +42,9 @@ def replicas(folder: str) -> None:
                         "each rank has the wishes of its share"
                     )
             weights = {key: value.data for net in (team.G, team.D) for key, value in net.named_parameters()}
-            pictures = [picture for batch in seen for picture in feeding.pictures_of(images, batch)]
-            pictures = [hashlib.sha256(picture.numpy().tobytes()).hexdigest() for picture in pictures]
-            torch.save({"weights": weights, "pictures": pictures}, Path(folder) / f"{name}-{world.rank}.pt")
+            shown = [image for batch in seen for image in feeding.images_of(images, batch)]
+            digests = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in shown]
+            torch.save({"weights": weights, "images": digests}, Path(folder) / f"{name}-{world.rank}.pt")
             feed.close()
 
 

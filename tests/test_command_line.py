@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, command
-from makers import Server, cartoon_set, fill_folder, make_tar, pictures
+from makers import Server, cartoon_set, fill_folder, images, make_tar
 from PIL import Image
 
 from toongan import load_generator
@@ -58,7 +58,7 @@ def script(*arguments, home, cwd=REPOSITORY, **environment) -> subprocess.Comple
 def test_data_by_script_and_command(tmp_path):
     done = command("data", "avatars:adventurer", "--count", 70, "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "70 pictures of 32 px" in done.stdout
+    assert "70 images of 32 px" in done.stdout
     done = script("avatars", "--count", 70, "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "data").glob("[!.]*")} == {"avatars-adventurer", "avatars-avataaars"}
@@ -71,15 +71,15 @@ def test_script_downloads_cartoon_set_unless_told_otherwise(tmp_path, arguments)
         for _ in range(2):
             done = script(*arguments, home=tmp_path, TOONGAN_MIRROR=server.url)
             assert done.returncode == 0, done.stderr
-            assert f"64 pictures of {32 if arguments else 64} px" in done.stdout
+            assert f"64 images of {32 if arguments else 64} px" in done.stdout
         assert [path for path, _ in server.requests] == ["/cartoonset10k.tgz"]
 
 
 def test_script_takes_paths_from_where_it_is_called(tmp_path):
-    fill_folder(tmp_path / "there" / "my faces", pictures(66))
+    fill_folder(tmp_path / "there" / "my faces", images(66))
     done = script("folder:my faces", "--image-size", 32, home=tmp_path, cwd=tmp_path / "there")
     assert done.returncode == 0, done.stderr
-    assert "66 pictures of 32 px" in done.stdout
+    assert "66 images of 32 px" in done.stdout
     done = script("folder:no faces", home=tmp_path, cwd=tmp_path / "there")
     assert done.returncode == 2 and "error: NAME folder:" in done.stderr and "is not there" in done.stderr
 
@@ -131,7 +131,7 @@ def test_help_explains_every_option():
         (["data", "avatars", "--count", 1000001], "--count must be a whole number from 64 to 1,000,000"),
         (["data", "folder:/no/such/folder"], "NAME folder:/no/such/folder is not there; check the path"),
         (["train", "--dataset", "zip:/no/such.zip"], "--dataset zip:/no/such.zip is not there; check the path"),
-        (["train", "--batch-size", 256, "--count", 100], "--batch-size is 256, more than the 100 pictures"),
+        (["train", "--batch-size", 256, "--count", 100], "--batch-size is 256, more than the 100 images"),
         (["train", "--run", "../evil"], "--run must be a plain name"),
         (["train", "--base-channels", 0], "--base-channels must be a whole number from 4 to 512"),
         (["generate", "--run", "nobody"], "--run nobody has no G.pth"),

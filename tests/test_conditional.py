@@ -84,15 +84,15 @@ def test_what_a_wish_needs_comes_with_it():
 def test_a_conditional_discriminator_adds_how_well_wishes_fit():
     torch.manual_seed(0)
     D = init_weights(ConditionalDiscriminator(32, 4, "spectral", True, ATTRIBUTES.length))
-    pictures, none = torch.randn(4, 3, 32, 32), torch.zeros(4, 5)
+    images, none = torch.randn(4, 3, 32, 32), torch.zeros(4, 5)
     each = torch.eye(5)
     with torch.no_grad():
         D.eval()
-        alone = D(pictures, none)
-        assert torch.allclose(alone, D.main(pictures).flatten()), "without wishes, the plain discriminator"
-        gains = torch.stack([D(pictures, wish.expand(4, 5)) - alone for wish in each])
-        assert gains.abs().min() > 0 and gains.std(1).min() > 0, "each wish counts, and depends on the picture"
-        together = D(pictures, (each[1] + each[3]).expand(4, 5)) - alone
+        alone = D(images, none)
+        assert torch.allclose(alone, D.main(images).flatten()), "without wishes, the plain discriminator"
+        gains = torch.stack([D(images, wish.expand(4, 5)) - alone for wish in each])
+        assert gains.abs().min() > 0 and gains.std(1).min() > 0, "each wish counts, and depends on the image"
+        together = D(images, (each[1] + each[3]).expand(4, 5)) - alone
         assert torch.allclose(together, gains[1] + gains[3], atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Pictures, tensors, batches, drawn avatars: chapter 01."""
+"""Images, tensors, batches, drawn avatars: chapter 01."""
 
 import io
 
@@ -14,7 +14,7 @@ from toongan.data import (
     tile,
     to_array,
     to_channels,
-    to_picture,
+    to_image,
     to_pixels,
     to_rgb,
     to_square,
@@ -23,9 +23,9 @@ from toongan.data import (
 
 
 def test_transparent_becomes_white():
-    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    picture.putpixel((0, 0), (10, 20, 30, 255))
-    pixels = np.asarray(to_rgb(picture))
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    image.putpixel((0, 0), (10, 20, 30, 255))
+    pixels = np.asarray(to_rgb(image))
     assert pixels[0, 0].tolist() == [10, 20, 30]
     assert pixels[1, 1].tolist() == [255, 255, 255]
     palette = Image.new("P", (4, 4), 0)
@@ -35,10 +35,10 @@ def test_transparent_becomes_white():
     assert np.asarray(to_rgb(half))[0, 0].tolist() == [127, 127, 127]
 
 
-def saved(picture: Image.Image, kind: str, **options) -> Image.Image:
-    """A picture, written to a file and opened again."""
+def saved(image: Image.Image, kind: str, **options) -> Image.Image:
+    """An image, written to a file and opened again."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return Image.open(io.BytesIO(buffer.getvalue()))
 
 
@@ -68,7 +68,7 @@ def test_grey_palette_and_one_bit():
         assert np.asarray(to_rgb(saved(Image.new(mode, (4, 4), value), "PNG")))[0, 0].tolist() == colour
 
 
-def test_pictures_stand_upright():
+def test_images_stand_upright():
     """A photograph that says it was taken with the camera on its side."""
     top_red = Image.new("RGB", (20, 10), "white")
     top_red.paste("red", (0, 0, 10, 10))  # the left half is red: turned clockwise, that is the top
@@ -81,10 +81,10 @@ def test_pictures_stand_upright():
 
 def test_colour_profiles_are_applied_and_broken_ones_ignored():
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    picture = Image.new("RGB", (4, 4), (200, 100, 50))
+    image = Image.new("RGB", (4, 4), (200, 100, 50))
     for profile in (lab, b"no profile at all"):
-        assert to_rgb(saved(picture, "PNG", icc_profile=profile)).getpixel((0, 0)) == (200, 100, 50)
-    swapped = saved(picture, "PNG", icc_profile=red_and_blue_swapped())
+        assert to_rgb(saved(image, "PNG", icc_profile=profile)).getpixel((0, 0)) == (200, 100, 50)
+    swapped = saved(image, "PNG", icc_profile=red_and_blue_swapped())
     assert np.abs(np.array(to_rgb(swapped).getpixel((0, 0))) - (50, 100, 200)).max() <= 3
 
 
@@ -112,7 +112,7 @@ def test_pixels_and_tensor_are_inverse():
     assert torch.equal(to_pixels(tensor), pixels)
 
 
-def test_tile_places_every_picture():
+def test_tile_places_every_image():
     pixels = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (10, 20, 30)])
     sheet = tile(pixels, columns=2)
     assert sheet.shape == (10, 10, 3)
@@ -130,19 +130,19 @@ def test_batches_cover_an_epoch_in_a_new_order_each_time():
 
 
 def test_batch_larger_than_the_data_is_refused():
-    with pytest.raises(toongan.ToonGANError, match="batch_size is 9, more than the 8 pictures"):
+    with pytest.raises(toongan.ToonGANError, match="batch_size is 9, more than the 8 images"):
         next(batches(torch.zeros(8, 2, 2, 3, dtype=torch.uint8), 9, torch.Generator()))
 
 
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB"), (4, "RGBA")])
-def test_array_and_picture_are_inverse(channels, mode):
+def test_array_and_image_are_inverse(channels, mode):
     chance = np.random.default_rng(0)
     pixels = chance.integers(0, 256, (9, 7, 4), np.uint8)
     pixels[..., 3] = chance.choice([0, 255, 255], (9, 7))
-    picture = to_channels(Image.fromarray(pixels), channels)
-    array = to_array(picture)
-    assert picture.mode == mode and array.shape == (9, 7, channels)
-    back = to_picture(array)
+    image = to_channels(Image.fromarray(pixels), channels)
+    array = to_array(image)
+    assert image.mode == mode and array.shape == (9, 7, channels)
+    back = to_image(array)
     assert back.mode == mode and np.array_equal(to_array(back), array)
     assert in_colour(array).shape == (9, 7, 3)
     if channels == 4:
@@ -153,5 +153,5 @@ def test_array_and_picture_are_inverse(channels, mode):
 
 def test_half_transparent_colours_come_back():
     pixels = np.full((4, 4, 4), (200, 40, 90, 128), np.uint8)
-    back = np.asarray(to_picture(to_array(to_channels(Image.fromarray(pixels), 4)))).astype(int)
+    back = np.asarray(to_image(to_array(to_channels(Image.fromarray(pixels), 4)))).astype(int)
     assert np.abs(back - pixels).max() <= 1

@@ -52,7 +52,7 @@ def test_imports_run_one_way():
         ("devices/hardware", "from toongan import data"),
         ("datasets/packed", "from toongan.devices import Machine"),
         ("runs/plan", "from toongan.runs import files"),
-        ("datasets/names", "from toongan.datasets import pictures"),
+        ("datasets/names", "from toongan.datasets import images"),
     ],
 )
 def test_an_import_that_runs_the_other_way_is_seen(tmp_path, module, imported):
@@ -121,11 +121,11 @@ def test_tests_stand_where_their_subject_stands():
     assert folders - {"series"} == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 
-def test_the_picture_shows_the_imports_as_they_are(tmp_path):
+def test_the_image_shows_the_imports_as_they_are(tmp_path):
     """Drawn anew it says the same: run `make house` where it does not."""
 
     def said(path) -> list[str]:
         return sorted(re.findall(r"<text[^>]*>([^<]+)</text>", path.read_text(encoding="utf-8")))
 
     house.draw(tmp_path / "house.svg")
-    assert said(house.PICTURE) == said(tmp_path / "house.svg")
+    assert said(house.IMAGE) == said(tmp_path / "house.svg")

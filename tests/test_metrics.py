@@ -22,7 +22,7 @@ def test_a_set_is_no_distance_from_itself(real):
     assert found["precision"] == found["recall"] == found["coverage"] == 1
 
 
-def test_noise_is_much_farther_than_other_real_pictures(real, noise):
+def test_noise_is_much_farther_than_other_real_images(real, noise):
     floor, found = metrics.distances(*real), metrics.distances(features_of(noise, side=96), real[1])
     assert found["frechet_distance"] > 5 * floor["frechet_distance"]
     assert found["kernel_distance"] - found["kernel_error"] > 5 * (
@@ -34,13 +34,13 @@ def test_noise_is_much_farther_than_other_real_pictures(real, noise):
     assert 0.8 < floor["density"] < 1.2
 
 
-def test_a_repeated_picture_is_precise_but_recalls_nothing(real):
+def test_a_repeated_image_is_precise_but_recalls_nothing(real):
     found = metrics.distances(np.repeat(real[1][:1], FEW, axis=0), real[1])
     assert found["precision"] == 1
     assert found["recall"] < 0.02 and found["coverage"] < 0.1
 
 
-def test_too_few_pictures(real):
+def test_too_few_images(real):
     with pytest.raises(ToonGANError, match="count is 5, too few"):
         metrics.distances(real[0][:5], real[1])
 
@@ -54,12 +54,12 @@ def test_two_sample_test_is_at_half_for_real_and_at_one_for_noise(real, noise):
 
 
 def test_quick_distance_is_the_librarys(drawn):
-    pictures = drawn[0]
-    quick = metrics.QuickDistance(pictures[::2])
-    exact = metrics.distances(features_of(pictures[1::2], side=96), features_of(pictures[::2], side=96))
-    assert quick.distance(pictures[1::2]) == pytest.approx(exact["frechet_distance"], rel=1e-3)
-    assert quick.distance(pictures[::2]) == pytest.approx(0, abs=1e-3)
-    assert quick.distance(pictures[1::2] // 2) > 1.5 * quick.distance(pictures[1::2])
+    images = drawn[0]
+    quick = metrics.QuickDistance(images[::2])
+    exact = metrics.distances(features_of(images[1::2], side=96), features_of(images[::2], side=96))
+    assert quick.distance(images[1::2]) == pytest.approx(exact["frechet_distance"], rel=1e-3)
+    assert quick.distance(images[::2]) == pytest.approx(0, abs=1e-3)
+    assert quick.distance(images[1::2] // 2) > 1.5 * quick.distance(images[1::2])
 
 
 def test_quick_distance_leaves_training_alone(drawn):
@@ -74,7 +74,7 @@ def test_quick_distance_leaves_training_alone(drawn):
 
 @pytest.fixture(scope="module")
 def hair() -> tuple:
-    """A reader of five hair styles, with pictures and labels to test it on."""
+    """A reader of five hair styles, with images and labels to test it on."""
     styles = ("bob", "fro", "hijab", "shortFlat", "winterHat1")
     wanted = {style: [] for style in styles}
     number = 0
@@ -84,12 +84,12 @@ def hair() -> tuple:
             wanted[seen["top"]].append(number)
         number += 1
     numbers = np.array(list(wanted.values()))
-    pictures = {n: avatars.draw("avataaars", n, 64)[0] for n in numbers.ravel().tolist()}
+    images = {n: avatars.draw("avataaars", n, 64)[0] for n in numbers.ravel().tolist()}
 
     def some(start: int, stop: int) -> tuple[np.ndarray, list[dict]]:
         rows = numbers[:, start:stop].ravel().tolist()
         labels = [{"top": style, "nose": "default"} for style in styles for _ in range(start, stop)]
-        return np.stack([pictures[row] for row in rows]), labels
+        return np.stack([images[row] for row in rows]), labels
 
     return metrics.AttributeReader(*some(0, 30)), some(30, 45), some(45, 60)
 
@@ -122,8 +122,8 @@ def test_learnable_attributes():
 
 
 def test_copies_are_noticed(drawn):
-    pictures = drawn[0]
-    training, held_out, new = pictures[::3], pictures[1::3], pictures[2::3]
+    images = drawn[0]
+    training, held_out, new = images[::3], images[1::3], images[2::3]
     honest = metrics.memorisation(new, held_out, training)
     assert honest["copies"] < 0.1 and 0.9 < honest["ratio"] < 1.1 and 0.4 < honest["prefers_training"] < 0.6
     copied = np.concatenate([training[: FEW // 2], new[FEW // 2 :]])

@@ -19,10 +19,10 @@ SIZES = [32, 64, 128, 256]
 def test_shapes_and_gradients(size, norm, smooth, device):
     G = Generator(size, latent_dim=10, base_channels=4, smooth=smooth).to(device)
     D = Discriminator(size, base_channels=4, norm=norm, smooth=smooth).to(device)
-    pictures = G(torch.randn(3, 10, device=device))
-    assert pictures.shape == (3, 3, size, size)
-    assert pictures.abs().max() <= 1
-    logits = D(pictures)
+    images = G(torch.randn(3, 10, device=device))
+    assert images.shape == (3, 3, size, size)
+    assert images.abs().max() <= 1
+    logits = D(images)
     assert logits.shape == (3,)
     logits.sum().backward()
     for name, weights in [*G.named_parameters(), *D.named_parameters()]:
@@ -137,6 +137,6 @@ def test_plain_state_of_d_computes_the_same(norm, smooth):
     assert not [key for key in state if "parametrizations" in key]
     plain = Discriminator(32, 4, norm="batch" if norm == "batch" else "none").eval()
     plain.load_state_dict(state)
-    pictures = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(plain(pictures), D(pictures))
-    D.train()(pictures)  # saving must leave the net able to train on
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(plain(images), D(images))
+    D.train()(images)  # saving must leave the net able to train on

@@ -1,6 +1,6 @@
 """Execute the series in place, in reading order: `make notebooks`.
 
-Outputs are kept. A progress bar leaves only its last state, pictures are made as small as 600 KB a notebook ask for, and each
+Outputs are kept. A progress bar leaves only its last state, images are made as small as 600 KB a notebook ask for, and each
 film gets its stills beside it, so that a notebook stays small and diffable, and shows its films where nothing moves.
 `python tools/execute.py 03` executes one chapter.
 """
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 MOST_BYTES = 600_000  # of a notebook: GitHub shows it at once
-SMALL = 20_000  # letters of a picture that is left as it is
-# Quality of JPEGs, and width of pictures in pixels: the first with which a notebook is small enough.
-PICTURES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640))
+SMALL = 20_000  # letters of an image that is left as it is
+# Quality of JPEGs, and width of images in pixels: the first with which a notebook is small enough.
+IMAGES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640))
 FEW_COLOURS = 4000
 RUNS = ("quickstart", "chapter-03", "chapter-08", "chapter-09", "chapter-09-start")
 
@@ -66,7 +66,7 @@ def tidy(path: Path) -> None:
         if "outputs" in cell:
             cell["outputs"] = join_streams(cell["outputs"])
     whole = json.dumps(notebook)
-    for quality, width in PICTURES:
+    for quality, width in IMAGES:
         notebook = json.loads(whole)
         lighten(notebook, quality, width)
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -76,14 +76,14 @@ def tidy(path: Path) -> None:
 
 
 def lighten(notebook: dict, quality: int, width: int) -> None:
-    """Make the pictures of a notebook smaller: line drawings with few colours, others as JPEG; films with stills beside them."""
+    """Make the images of a notebook smaller: line drawings with few colours, others as JPEG; films with stills beside them."""
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             for kind in [kind for kind in ("image/png", "image/jpeg") if len("".join(data.get(kind, ""))) > SMALL]:
-                kept, picture = smaller(base64.b64decode("".join(data[kind])), quality, width)
+                kept, image = smaller(base64.b64decode("".join(data[kind])), quality, width)
                 del data[kind]
-                data[kept] = base64.b64encode(picture).decode() + "\n"
+                data[kept] = base64.b64encode(image).decode() + "\n"
             if "image/gif" in data:
                 film, stills = film_and_stills(base64.b64decode("".join(data["image/gif"])), width)
                 data["image/gif"], data["image/png"] = (
@@ -92,14 +92,14 @@ def lighten(notebook: dict, quality: int, width: int) -> None:
 
 
 def smaller(data: bytes, quality: int, width: int) -> tuple[str, bytes]:
-    """A picture with its kind: a drawing of lines as PNG of 64 colours, any other one as JPEG; as it was if that is smaller."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    if picture.width > width:
-        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    if picture.getcolors(FEW_COLOURS) is not None:
-        kind, made = "image/png", encoded(picture.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
+    """An image with its kind: a drawing of lines as PNG of 64 colours, any other one as JPEG; as it was if that is smaller."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    if image.getcolors(FEW_COLOURS) is not None:
+        kind, made = "image/png", encoded(image.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
     else:
-        kind, made = "image/jpeg", encoded(picture, "JPEG", quality=quality, optimize=True)
+        kind, made = "image/jpeg", encoded(image, "JPEG", quality=quality, optimize=True)
     return (kind, made) if len(made) < len(data) else (kind_of(data), data)
 
 
@@ -129,9 +129,9 @@ def film_and_stills(data: bytes, width: int) -> tuple[bytes, bytes]:
     return min(moving, data, key=len), encoded(strip.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

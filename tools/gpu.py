@@ -4,7 +4,7 @@
     python tools/gpu.py speed         images a second: recipes, sizes, precisions, batches, against the textbook loop
     python tools/gpu.py gpu-64        ten minutes at 64 px: run it twice, the second time it goes on, and judges
     python tools/gpu.py gpu-128       the same at 128 px
-    python tools/gpu.py gpu-anime     25 epochs over as many pictures as the anime faces have, drawn ones
+    python tools/gpu.py gpu-anime     25 epochs over as many images as the anime faces have, drawn ones
 
 Each leaves a small file in build/gpu/, with device and date. Options after `--` go to `train`.
 """
@@ -56,7 +56,7 @@ def speeds(seconds: float) -> dict:
     """The tables of `benchmarks.training_step`, as far as the time allows."""
     end, tables = time.monotonic() + seconds, {}
     for size, batch in SPEEDS:
-        sizes = ("--image-size", size, "--batch-size", batch, "--pictures", max(2048, 2 * batch))
+        sizes = ("--image-size", size, "--batch-size", batch, "--images", max(2048, 2 * batch))
         left = end - time.monotonic()
         if left > 20:
             brief = ("--rounds", 3, "--seconds", 2)

@@ -17,18 +17,18 @@ import matplotlib.pyplot as plt  # noqa: E402  after the backend is chosen
 from matplotlib.patches import FancyArrowPatch  # noqa: E402
 from matplotlib.path import Path as Curve  # noqa: E402
 
-PICTURE = Path(__file__).resolve().parent.parent / "book" / "static" / "house.svg"
+IMAGE = Path(__file__).resolve().parent.parent / "book" / "static" / "house.svg"
 LESSONS = ("data", "models", "training", "results", "metrics", "variants", "conditional")
 PLAIN = ("config", "errors", "paths", "presets", "features")
 LEFT_OUT = ("__main__", "_moved")
-# From the top of the picture to its bottom, each with what it is for.
+# From the top of the image to its bottom, each with what it is for.
 BOXES = {
     "cli": "the command line",
     "sharing": "a page, and files for other tools",
     "evaluation": "how good a generator is",
     "runs": "from a configuration to G.pth and D.pth",
     "devices": "what a run computes on",
-    "datasets": "from a name to a packed array of pictures",
+    "datasets": "from a name to a packed array of images",
     "system": "locks, terminals, Colab",
     "lessons": "exported from the chapters",
     "plain modules": "for everyone",
@@ -76,7 +76,7 @@ def rooms() -> dict[str, list[str]]:
     return found
 
 
-def draw(path: Path = PICTURE) -> None:
+def draw(path: Path = IMAGE) -> None:
     counts, modules = imports(), rooms()
     lines = {name: wrapped(modules[name]) for name in BOXES}
     heights = {name: LINE * (1.7 + len(lines[name])) for name in BOXES}
@@ -122,4 +122,4 @@ def wrapped(words: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     draw()
-    print(PICTURE)
+    print(IMAGE)

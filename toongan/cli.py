@@ -158,7 +158,7 @@ def run(command) -> None:
 
         data = prepare(command)
         of = f" of {data.meta['count']:,}" if len(data) < data.meta["count"] else ""
-        print(f"{len(data):,}{of} pictures of {command.image_size} px in {display(data.folder)}")
+        print(f"{len(data):,}{of} images of {command.image_size} px in {display(data.folder)}")
     elif isinstance(command, TrainConfig):
         from .devices.distributed import launched
         from .runs.training_loop import train

@@ -16,7 +16,7 @@ class Attributes:
 
     Args:
         values: attribute to the values it can take; an empty value is a part that is absent.
-        examples: what some real pictures have, `(M, attributes)`, each as the number of its value;
+        examples: what some real images have, `(M, attributes)`, each as the number of its value;
             -1 for a value that cannot be asked for.
     """
 
@@ -29,7 +29,7 @@ class Attributes:
 
     @classmethod
     def of(cls, values: dict[str, list[str]], labels: list[dict[str, str]]) -> "Attributes":
-        """With what these pictures have as examples."""
+        """With what these images have as examples."""
         found = cls(values, torch.empty(0))
         found.examples = found.numbers(labels)
         return found
@@ -70,7 +70,7 @@ def like_the_data(
     attributes: Attributes, count: int, chance: torch.Generator | None = None,
     wants: dict[str, str] | None = None,
 ) -> torch.Tensor:
-    """Numbers `(count, attributes)`: `wants`, and all else as in real pictures that have what is wanted.
+    """Numbers `(count, attributes)`: `wants`, and all else as in real images that have what is wanted.
 
     Where no example has all of it, any example is changed to have it.
     """
@@ -106,7 +106,7 @@ def random_latent(
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-16
 class ConditionalDiscriminator(Discriminator):
-    """Pictures `(N, channels, H, W)` and wishes `(N, wishes)` to logits `(N,)`: high for real and as wished.
+    """Images `(N, channels, H, W)` and wishes `(N, wishes)` to logits `(N,)`: high for real and as wished.
 
     Miyato and Koyama 2018, section 3: beside the logit, a projection of the last maps on the labels.
     """
@@ -119,24 +119,24 @@ class ConditionalDiscriminator(Discriminator):
         if norm == "spectral":
             register_parametrization(self.projection, "weight", SpectralNorm(self.projection.weight))
 
-    def forward(self, pictures: torch.Tensor, wishes: torch.Tensor) -> torch.Tensor:
-        maps = self.main[:-1](pictures)
-        agreement = self.projection(maps).flatten(1)  # of each picture with each wish
+    def forward(self, images: torch.Tensor, wishes: torch.Tensor) -> torch.Tensor:
+        maps = self.main[:-1](images)
+        agreement = self.projection(maps).flatten(1)  # of each image with each wish
         return self.main[-1](maps).flatten() + (agreement * wishes).sum(1)
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-19
 class Knowing(nn.Module):
     """A conditional discriminator that knows what is wished, `(N, wishes)`: a plain one from outside.
 
-    It takes N pictures, or several batches of N with the same wishes, one after another.
+    It takes N images, or several batches of N with the same wishes, one after another.
     """
 
     def __init__(self, D: nn.Module, wishes: torch.Tensor):
         super().__init__()
         self.D, self.wishes = D, wishes
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.D(pictures, self.wishes.repeat(len(pictures) // len(self.wishes), 1))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.D(images, self.wishes.repeat(len(images) // len(self.wishes), 1))
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-30
 def one_changed(

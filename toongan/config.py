@@ -19,13 +19,13 @@ from .errors import ToonGANError
 
 IMAGE_SIZES = (32, 64, 128, 256)
 CHANNELS = (1, 3, 4)
-MAX_PICTURES = 1_000_000
+MAX_IMAGES = 1_000_000
 MANY = "(default: 20000 avatars, or all of another set)"
 # From and to, of whole numbers that settings of runs and parameters of chapters share.
 RANGES = {
     "base_channels": (4, 512),
     "batch_size": (2, 65536),
-    "count": (64, MAX_PICTURES),
+    "count": (64, MAX_IMAGES),
     "faces": (8, 10_000),
     "latent_dim": (1, 4096),
     "seed": (0, 2**63 - 1),
@@ -39,7 +39,7 @@ LONGEST_NAME, LONGEST_NEW_NAME = 64, 50
 # Devices of Windows, which can make no folder of such a name, whatever follows a dot.
 DEVICES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
 LONGEST_FILE_NAME = 255  # bytes, on every common file system
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 Recipe = Literal["modern", "classic"]
 Fit = Literal["crop", "pad", "stretch"]
@@ -57,19 +57,19 @@ class TrainConfig:
     dataset: str = "avatars"
     """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
     count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
-    """Pictures to train on, at most."""
+    """Images to train on, at most."""
     image_size: int = 64
-    """Side of a picture in pixels: 32, 64, 128 or 256."""
+    """Side of an image in pixels: 32, 64, 128 or 256."""
     fit: Fit = "crop"
-    """How pictures of one's own become squares: as in data."""
+    """How images of one's own become squares: as in data."""
     channels: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 1 if all are grey, else 3)")
     ] = None
-    """1 for grey pictures, 3 for colours, 4 for colours with transparency."""
+    """1 for grey images, 3 for colours, 4 for colours with transparency."""
     frames: bool = False
-    """Take every frame of a film as a picture: as in data."""
+    """Take every frame of a film as an image: as in data."""
     skip_alike: bool = False
-    """Leave out pictures that nearly repeat another one: as in data."""
+    """Leave out images that nearly repeat another one: as in data."""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 5)")] = None
     """Training time. Measured at the start and turned into a number of images."""
     kimg: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
@@ -87,9 +87,9 @@ class TrainConfig:
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None
     """Learn to draw on request: attributes of the labels, such as top,accessories, or all. Then generate takes --want (chapter 08)."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
-    """Real pictures in a training step, of all GPUs together. The default is 32 where fewer than 64 are left to train on."""
+    """Real images in a training step, of all GPUs together. The default is 32 where fewer than 64 are left to train on."""
     augment: Augment = "none"
-    """For few pictures. flips: every second one mirrored. diffaugment: D sees all pictures shifted, recoloured, with a hole (chapter 06)."""
+    """For few images. flips: every second one mirrored. diffaugment: D sees all images shifted, recoloured, with a hole (chapter 06)."""
     start: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """Begin with the nets of a trained run in place of random ones: its name, its folder, or its two files as G.pth,D.pth."""
     freeze: int = 0
@@ -149,7 +149,7 @@ class TrainConfig:
             raise ToonGANError("keeps layers as a trained run has them; name one with start.", "freeze")
         if self.count is not None and self.batch_size is not None and self.batch_size > self.count:
             raise ToonGANError(
-                f"is {self.batch_size}, more than the {self.count} pictures to train on; lower it or raise the count.",
+                f"is {self.batch_size}, more than the {self.count} images to train on; lower it or raise the count.",
                 "batch_size",
             )
 
@@ -165,9 +165,9 @@ class GenerateConfig:
     seed: int = 0
     """Same seed, same faces."""
     out: Path = Path("grid.png")
-    """Picture file to write: .png, .jpg or .webp."""
+    """Image file to write: .png, .jpg or .webp."""
     which: str = "last"
-    """last: G.pth, as the run ended. best: G-best.pth, as it was nearest to pictures never trained on. Or the path of any generator."""
+    """last: G.pth, as the run ended. best: G-best.pth, as it was nearest to images never trained on. Or the path of any generator."""
     separate: bool = False
     """Write one file a face, numbered, into a folder named like --out without its ending."""
     latent: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None
@@ -196,7 +196,7 @@ class GenerateConfig:
             truncation=check_truncation(self.truncation),
             best_of=check_range(self.best_of, "best_of", 1, 100),
             want=check_wishes(self.want, "want"),
-            out=check_picture(self.out, "out"),
+            out=check_image(self.out, "out"),
         )
         check_switches(self)
         if self.latent is not None and (self.want or self.best_of > 1):
@@ -205,14 +205,14 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a run's generator against pictures it was never trained on; leaves metrics.json and metrics.png."""
+    """Measure a run's generator against images it was never trained on; leaves metrics.json and metrics.png."""
 
     run: str = "quickstart"
     """Name of the run to measure: both files go to checkpoints/RUN/."""
     dataset: str | None = None
     """What to compare with, if not with the data set that the run was trained on."""
     count: int = 2500
-    """Generated pictures, at most as many as real ones are held out. Compare only figures of one count."""
+    """Generated images, at most as many as real ones are held out. Compare only figures of one count."""
     seed: int = 0
     """Same seed, same faces and same figures."""
     inception: bool = False
@@ -328,17 +328,17 @@ class DataConfig:
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
     """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
     count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
-    """Pictures, at most."""
+    """Images, at most."""
     image_size: int = 64
-    """Side of a picture in pixels: 32, 64, 128 or 256."""
+    """Side of an image in pixels: 32, 64, 128 or 256."""
     fit: Fit = "crop"
-    """How a picture becomes a square. crop: its middle. pad: all of it, between bars of the colour of its edges. stretch: all of it, squeezed."""
+    """How an image becomes a square. crop: its middle. pad: all of it, between bars of the colour of its edges. stretch: all of it, squeezed."""
     channels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 3)")] = None
-    """1 for grey pictures, 3 for colours on white, 4 for colours with transparency."""
+    """1 for grey images, 3 for colours on white, 4 for colours with transparency."""
     frames: bool = False
-    """Take every frame of a GIF or WebP film, and every page of a TIFF, as a picture; else the first."""
+    """Take every frame of a GIF or WebP film, and every page of a TIFF, as an image; else the first."""
     skip_alike: bool = False
-    """Leave out pictures that nearly repeat another one; look.csv names them."""
+    """Leave out images that nearly repeat another one; look.csv names them."""
 
     def __post_init__(self):
         settle(
@@ -353,7 +353,7 @@ class DataConfig:
 
 
 def data_of(settings: Mapping[str, Any]) -> DataConfig:
-    """What the settings of a run say of its pictures; what an earlier version did not know has its default."""
+    """What the settings of a run say of its images; what an earlier version did not know has its default."""
     return DataConfig(**{field.name: settings.get(field.name, field.default) for field in fields(DataConfig)})
 
 
@@ -585,10 +585,10 @@ def check_ending(value: Path | str, option: str, endings: tuple[str, ...]) -> Pa
     return path
 
 
-def check_picture(value: Path | str, option: str) -> Path:
-    """The path of a picture to write."""
+def check_image(value: Path | str, option: str) -> Path:
+    """The path of an image to write."""
     path = check_path(value, option)
-    if path.suffix.lower() not in PICTURES:
+    if path.suffix.lower() not in IMAGES:
         hint = f"; it is a folder, so try {str(path / 'grid.png')!r}" if os.path.isdir(path) else ""
         raise ToonGANError(f"must end in .png, .jpg or .webp, not {shown(str(path))}{hint}.", option)
     if (length := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:

@@ -12,74 +12,74 @@ from PIL import Image, ImageCms, ImageOps
 
 from .errors import ToonGANError
 
-if TYPE_CHECKING:  # processes that only pack pictures start without it, and sooner
+if TYPE_CHECKING:  # processes that only pack images start without it, and sooner
     import torch
 
 # %% auto #0
-__all__ = ['MODES', 'to_8_bits', 'to_srgb', 'to_rgb', 'to_channels', 'to_array', 'to_picture', 'in_colour', 'to_square', 'padded',
+__all__ = ['MODES', 'to_8_bits', 'to_srgb', 'to_rgb', 'to_channels', 'to_array', 'to_image', 'in_colour', 'to_square', 'padded',
            'to_tensor', 'to_pixels', 'tile', 'shuffled', 'batches']
 
 # %% ../notebooks/01_dataset.ipynb #01-09a
-def to_8_bits(picture: Image.Image) -> Image.Image:
+def to_8_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits, 32 bits or real numbers as 8 bits; Pillow's own `convert` would clip it to white."""
-    top = 65535 if picture.mode[0] == "I" else 255 if picture.getextrema()[1] > 1 else 1
-    return picture.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
+    top = 65535 if image.mode[0] == "I" else 255 if image.getextrema()[1] > 1 else 1
+    return image.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
-def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Colours as a screen shows them, if the picture brings a colour profile of its own."""
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours as a screen shows them, if the image brings a colour profile of its own."""
     if not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile:
-        return picture
+        return image
     try:
         return ImageCms.profileToProfile(
-            picture, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, ValueError):  # a profile for another mode, or a broken one
-        return picture
+        return image
 
 # %% ../notebooks/01_dataset.ipynb #01-10
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Any picture as upright RGB of 8 bits; transparency becomes white.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any image as upright RGB of 8 bits; transparency becomes white.
 
-    CMYK, grey and palette become their true colours. A picture that says it lies on its side (EXIF) is turned
+    CMYK, grey and palette become their true colours. An image that says it lies on its side (EXIF) is turned
     in place.
     """
-    profile = picture.info.get("icc_profile", b"")
-    ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode[0] in "IF":
-        picture = to_8_bits(picture)
-    if picture.has_transparency_data:
-        clear = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        picture = Image.new("RGB", clear.size, "white")
-        picture.paste(clear, mask=clear)
-    picture = to_srgb(picture, profile)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    profile = image.info.get("icc_profile", b"")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode[0] in "IF":
+        image = to_8_bits(image)
+    if image.has_transparency_data:
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", clear.size, "white")
+        image.paste(clear, mask=clear)
+    image = to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 # %% ../notebooks/01_dataset.ipynb #01-12c
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def to_channels(picture: Image.Image, channels: int) -> Image.Image:
-    """Any picture as upright grey (1), colours (3), or colours with their transparency (4), of 8 bits."""
-    if channels != 4 or not picture.has_transparency_data:
-        return to_rgb(picture).convert(MODES[channels])
-    profile = picture.info.get("icc_profile", b"")
-    ImageOps.exif_transpose(picture, in_place=True)
-    clear = picture.convert("RGBA")
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Any image as upright grey (1), colours (3), or colours with their transparency (4), of 8 bits."""
+    if channels != 4 or not image.has_transparency_data:
+        return to_rgb(image).convert(MODES[channels])
+    profile = image.info.get("icc_profile", b"")
+    ImageOps.exif_transpose(image, in_place=True)
+    clear = image.convert("RGBA")
     colours = to_srgb(clear.convert("RGB"), profile)
     colours.putalpha(clear.getchannel("A"))
     return colours
 
 
-def to_array(picture: Image.Image) -> np.ndarray:
+def to_array(image: Image.Image) -> np.ndarray:
     """What `to_channels` gives as uint8 `(H, W, channels)`; of four channels, the colours as on white."""
-    if picture.mode == "RGBA":
-        return np.dstack([to_rgb(picture), picture.getchannel("A")])
-    return np.asarray(picture).reshape(picture.height, picture.width, -1)
+    if image.mode == "RGBA":
+        return np.dstack([to_rgb(image), image.getchannel("A")])
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def to_picture(pixels: np.ndarray) -> Image.Image:
-    """uint8 `(H, W, channels)` as a picture; the inverse of `to_array`."""
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 `(H, W, channels)` as an image; the inverse of `to_array`."""
     if pixels.shape[2] < 4:
         return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
     on_white, alpha = pixels[..., :3].astype(np.float32), pixels[..., 3:]
@@ -92,35 +92,35 @@ def in_colour(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]
 
 # %% ../notebooks/01_dataset.ipynb #01-14
-def to_square(picture: Image.Image, image_size: int, fit: str = "crop") -> Image.Image:
-    """A picture as a square of `image_size` px, with antialiasing.
+def to_square(image: Image.Image, image_size: int, fit: str = "crop") -> Image.Image:
+    """An image as a square of `image_size` px, with antialiasing.
 
     Args:
         fit: `"crop"` takes the largest square from the middle; `"pad"` all of it, between bars of the colour
             of its edges; `"stretch"` all of it, squeezed.
     """
-    side, longest = min(picture.size), max(picture.size)
+    side, longest = min(image.size), max(image.size)
     size = (image_size, image_size)
     if fit == "crop" and side < longest:
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
     elif fit == "pad":
-        size = tuple(max(1, round(image_size * length / longest)) for length in picture.size)
-    # reducing_gap: a picture much too large is first shrunk by a whole factor, to twice the size.
+        size = tuple(max(1, round(image_size * length / longest)) for length in image.size)
+    # reducing_gap: an image much too large is first shrunk by a whole factor, to twice the size.
     # That is as good, and faster.
-    small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     return padded(small, image_size) if fit == "pad" else small
 
 
-def padded(picture: Image.Image, image_size: int) -> Image.Image:
-    """A picture in the middle of a square; the bars have the median colour of the two edges they touch."""
-    if picture.width == picture.height:
-        return picture
-    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    edges = pixels[:, [0, -1]] if picture.width < picture.height else pixels[[0, -1]]
+def padded(image: Image.Image, image_size: int) -> Image.Image:
+    """An image in the middle of a square; the bars have the median colour of the two edges they touch."""
+    if image.width == image.height:
+        return image
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    edges = pixels[:, [0, -1]] if image.width < image.height else pixels[[0, -1]]
     colour = np.median(edges.reshape(-1, pixels.shape[2]), axis=0).astype(int)
-    square = Image.new(picture.mode, (image_size, image_size), tuple(colour.tolist()))
-    square.paste(picture, ((image_size - picture.width) // 2, (image_size - picture.height) // 2))
+    square = Image.new(image.mode, (image_size, image_size), tuple(colour.tolist()))
+    square.paste(image, ((image_size - image.width) // 2, (image_size - image.height) // 2))
     return square
 
 # %% ../notebooks/01_dataset.ipynb #01-17
@@ -129,13 +129,13 @@ def to_tensor(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def to_pixels(pictures: torch.Tensor) -> torch.Tensor:
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
     """Float `(N, channels, H, W)` in [-1, 1] back to uint8 `(N, H, W, channels)`."""
-    return pictures.float().add(1).mul(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
+    return images.float().add(1).mul(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
 # %% ../notebooks/01_dataset.ipynb #01-21
 def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Pictures `(N, H, W, channels)` as one sheet, row by row, with thin white lines between them.
+    """Images `(N, H, W, channels)` as one sheet, row by row, with thin white lines between them.
 
     Of four channels, the lines are transparent.
     """
@@ -143,21 +143,21 @@ def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
     height, width, channels = pixels.shape[1:]
     sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
     sheet[..., 3:] = 0
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         top, left = (i // columns) * (height + 2), (i % columns) * (width + 2)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = image
     return sheet
 
 # %% ../notebooks/01_dataset.ipynb #01-33a
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers of the pictures in each batch, endlessly.
+    """Numbers of the images in each batch, endlessly.
 
     Every epoch has a new order, and no batch that would not be full.
     """
     import torch
 
     if batch_size > count:
-        raise ToonGANError(f"is {batch_size}, more than the {count} pictures; lower it.", "batch_size")
+        raise ToonGANError(f"is {batch_size}, more than the {count} images; lower it.", "batch_size")
     while True:
         order = torch.randperm(count, generator=generator)
         yield from order[: count - count % batch_size].split(batch_size)
@@ -173,7 +173,7 @@ def batches(
         generator: decides the order; a CPU generator.
 
     Raises:
-        ToonGANError: there are fewer pictures than a batch holds.
+        ToonGANError: there are fewer images than a batch holds.
     """
     for chosen in shuffled(len(images), batch_size, generator):
         yield to_tensor(images[chosen.to(images.device)].to(device))

@@ -72,7 +72,7 @@ def distances(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> dict[st
             cuda=False, cache=False, save_cpu_ram=True, verbose=False, batch_size=512,
         )  # fmt: skip
     density, coverage = density_coverage(generated, real)
-    # Subsets share pictures: what they vary by is scaled to what new sets of `count` pictures would vary by.
+    # Subsets share images: what they vary by is scaled to what new sets of `count` images would vary by.
     error = found["kernel_inception_distance_std"] * math.sqrt(subset / (count - subset))
     return {
         "frechet_distance": found["frechet_inception_distance"],
@@ -91,21 +91,21 @@ class QuickDistance:
     Nothing random happens in it, and neither the global random state nor gradients are touched.
 
     Args:
-        held_out: pictures never trained on, uint8 `(N, H, W, 3)`; their features are computed here, once.
+        held_out: images never trained on, uint8 `(N, H, W, 3)`; their features are computed here, once.
     """
 
     def __init__(self, held_out: np.ndarray, device: torch.device | str = "cpu", side: int = 96):
         self.device, self.side = device, side
         self.mean, self.spread = self.moments(held_out)
 
-    def moments(self, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def moments(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean of the features, and a matrix A with AᵀA their covariance."""
-        features = torch.from_numpy(features_of(pictures, self.device, self.side)).double()
+        features = torch.from_numpy(features_of(images, self.device, self.side)).double()
         mean = features.mean(0)
         return mean, (features - mean) / math.sqrt(len(features) - 1)
 
     def distance(self, samples: np.ndarray) -> float:
-        """How far samples, uint8 `(N, H, W, 3)`, are from the held-out pictures.
+        """How far samples, uint8 `(N, H, W, 3)`, are from the held-out images.
 
         Compare only at one N and one `side`; runs take 256 at 128 px.
         """
@@ -147,11 +147,11 @@ def wilson(right: int, count: int, z: float = 1.96) -> dict[str, float]:
 
 # %% ../notebooks/05_evaluation.ipynb #05-33
 def two_sample_test(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """How often a fresh classifier can tell two sets of pictures apart by their features `(N, L)`.
+    """How often a fresh classifier can tell two sets of images apart by their features `(N, L)`.
 
     Lopez-Paz & Oquab 2017, section 3.
 
-    Each half of the pictures is judged by a classifier that was trained on the other half.
+    Each half of the images is judged by a classifier that was trained on the other half.
 
     Returns:
         accuracy, 0.5 being as good as guessing, and its 95 % interval: low, high;
@@ -180,7 +180,7 @@ SIDE = 64
 
 
 def small_net(outputs: int, width: int = 16) -> nn.Sequential:
-    """A fresh small classifier: pictures `(N, 3, 64, 64)` in [-1, 1] to logits `(N, outputs)`."""
+    """A fresh small classifier: images `(N, 3, 64, 64)` in [-1, 1] to logits `(N, outputs)`."""
     layers, channels = [], 3
     for grown in (width, 2 * width, 4 * width, 4 * width):
         layers += [nn.Conv2d(channels, grown, 3, 2, 1, bias=False), nn.BatchNorm2d(grown), nn.ReLU()]
@@ -188,24 +188,24 @@ def small_net(outputs: int, width: int = 16) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (SIDE // 16) ** 2, outputs))
 
 
-def to_small(pictures: np.ndarray, device: torch.device | str) -> torch.Tensor:
+def to_small(images: np.ndarray, device: torch.device | str) -> torch.Tensor:
     """uint8 `(N, H, W, channels)` to `(N, 3, 64, 64)` in [-1, 1] on `device`."""
-    pictures = to_tensor(torch.from_numpy(np.array(in_colour(pictures))).to(device))
-    if pictures.shape[-1] != SIDE:
-        pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-    return pictures.contiguous(memory_format=torch.channels_last)
+    images = to_tensor(torch.from_numpy(np.array(in_colour(images))).to(device))
+    if images.shape[-1] != SIDE:
+        images = F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return images.contiguous(memory_format=torch.channels_last)
 
 # %% ../notebooks/05_evaluation.ipynb #05-37
 def fit(
     outputs: int,
-    pictures: np.ndarray,
+    images: np.ndarray,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     passes: int,
     seed: int,
     device: torch.device | str = "cpu",
     progress: str | None = None,
 ) -> nn.Sequential:
-    """Train a `small_net` on pictures, uint8 `(N, H, W, 3)`, each seen `passes` times.
+    """Train a `small_net` on images, uint8 `(N, H, W, 3)`, each seen `passes` times.
 
     Args:
         loss: of logits `(B, outputs)` and the rows they are of.
@@ -214,38 +214,38 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = small_net(outputs).to(device, memory_format=torch.channels_last)
-    batch = min(64, len(pictures))
-    steps = passes * (len(pictures) // batch)
+    batch = min(64, len(images))
+    steps = passes * (len(images) // batch)
     optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=max(steps, 2))
     order = torch.Generator().manual_seed(seed)
     shown = {"desc": progress, "disable": progress is None, "file": sys.stdout, "mininterval": 0.5}
     with tqdm(total=steps, unit=" steps", **shown) as bar:
         for _ in range(passes):
-            for rows in torch.randperm(len(pictures), generator=order).split(batch):
+            for rows in torch.randperm(len(images), generator=order).split(batch):
                 if len(rows) == batch:
                     optimizer.zero_grad()
-                    loss(net(to_small(pictures[rows.numpy()], device)), rows).backward()
+                    loss(net(to_small(images[rows.numpy()], device)), rows).backward()
                     optimizer.step()
                     schedule.step()
                     bar.update()
     return net.eval()
 
 
-def logits_of(net: nn.Module, pictures: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """What a trained `small_net` says of pictures, uint8 `(N, H, W, 3)`: `(N, outputs)` on the CPU."""
+def logits_of(net: nn.Module, images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """What a trained `small_net` says of images, uint8 `(N, H, W, 3)`: `(N, outputs)` on the CPU."""
     with torch.inference_mode():
-        parts = [pictures[start : start + 256] for start in range(0, len(pictures), 256)]
+        parts = [images[start : start + 256] for start in range(0, len(images), 256)]
         return torch.cat([net(to_small(part, device)).float().cpu() for part in parts])
 
 # %% ../notebooks/05_evaluation.ipynb #05-39
 class AttributeReader:
-    """A small classifier that learns to read attributes, such as the hair style, from labelled pictures.
+    """A small classifier that learns to read attributes, such as the hair style, from labelled images.
 
     Args:
-        pictures: uint8 `(N, H, W, 3)`.
-        labels: a dictionary a picture, attribute to value; an empty value is a value like any other.
-        seen: pictures that it is trained on, repeats counted.
+        images: uint8 `(N, H, W, 3)`.
+        labels: a dictionary an image, attribute to value; an empty value is a value like any other.
+        seen: images that it is trained on, repeats counted.
 
     Attributes:
         values: attribute to the values it can take.
@@ -253,7 +253,7 @@ class AttributeReader:
 
     def __init__(
         self,
-        pictures: np.ndarray,
+        images: np.ndarray,
         labels: list[dict[str, str]],
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -270,8 +270,8 @@ class AttributeReader:
             losses = (F.cross_entropy(part, each, reduction="sum", ignore_index=-1) for part, each in parts)
             return sum(losses) / len(rows)
 
-        passes = max(1, min(seen // len(pictures), 20))
-        self.net = fit(sum(self.sizes), pictures, loss, passes, seed, device, progress)
+        passes = max(1, min(seen // len(images), 20))
+        self.net = fit(sum(self.sizes), images, loss, passes, seed, device, progress)
 
     def targets(self, labels: list[dict[str, str]]) -> torch.Tensor:
         """Labels as numbers `(N, attributes)`; -1 where a value is too rare to be learned."""
@@ -280,16 +280,16 @@ class AttributeReader:
         rows = [[find.get(row[name], -1) for name, find in columns] for row in labels]
         return torch.tensor(rows)
 
-    def read(self, pictures: np.ndarray) -> torch.Tensor:
-        """The values that pictures, uint8 `(N, H, W, 3)`, are read to have, as numbers `(N, attributes)`."""
-        parts = logits_of(self.net, pictures, self.device).split(self.sizes, 1)
+    def read(self, images: np.ndarray) -> torch.Tensor:
+        """The values that images, uint8 `(N, H, W, 3)`, are read to have, as numbers `(N, attributes)`."""
+        parts = logits_of(self.net, images, self.device).split(self.sizes, 1)
         return torch.stack([part.argmax(1) for part in parts], 1)
 
 
 def learnable(labels: list[dict[str, str]], least: int = 20, most: int = 128) -> dict[str, list[str]]:
     """The attributes that can be learned, each with its values, the most frequent first.
 
-    A value needs `least` pictures; an attribute needs from 2 to `most` such values, and nine in ten pictures
+    A value needs `least` images; an attribute needs from 2 to `most` such values, and nine in ten images
     to have one of them.
     """
     found = {}
@@ -313,19 +313,19 @@ def attribute_coverage(
     labels: list[dict[str, str]],
     floor: np.ndarray,
 ) -> dict[str, dict]:
-    """How the attributes of generated pictures are spread, against those of held-out ones.
+    """How the attributes of generated images are spread, against those of held-out ones.
 
     All are uint8 `(N, H, W, 3)`, and read by the same reader, so that what it confuses weighs on both.
 
     Args:
-        labels: of the held-out pictures.
-        floor: as many other real pictures.
+        labels: of the held-out images.
+        floor: as many other real images.
 
     Returns:
         for each attribute
-        accuracy: mean over the values of how often the reader is right, on the held-out pictures;
+        accuracy: mean over the values of how often the reader is right, on the held-out images;
         legible: whether that is enough to say more; if so,
-        distance: share of the pictures that would have to change for the mixes to be the same, and its floor;
+        distance: share of the images that would have to change for the mixes to be the same, and its floor;
         forgotten: values that are drawn less than a tenth as often as they should;
         mix: value to [share of the real, share of the generated].
     """
@@ -374,24 +374,24 @@ def plot_mix(ax: plt.Axes, name: str, attribute: dict, most: int = 12) -> None:
     more = f", the {len(shown)} of {len(mix)} values that differ most" if len(mix) > most else ""
     subtitle = f"{attribute['distance']:.0%} apart, floor {attribute['floor']:.0%}"
     ax.set_title(f"{name.replace('_', ' ')}{more}\n{subtitle}", fontsize=10)
-    ax.set_xlabel("share of the pictures (%)")
+    ax.set_xlabel("share of the images (%)")
     ax.legend(fontsize=8)
 
 # %% ../notebooks/05_evaluation.ipynb #05-47
-def thumbnails(pictures: np.ndarray, side: int = 32) -> torch.Tensor:
-    """Pictures, uint8 `(N, H, W, channels)`, as rows of grey levels at `side` px: `(N, side * side * 3)`."""
-    pictures = torch.from_numpy(np.array(in_colour(pictures))).permute(0, 3, 1, 2).float()
-    if pictures.shape[-1] != side:
-        pictures = F.interpolate(pictures, (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return pictures.flatten(1)
+def thumbnails(images: np.ndarray, side: int = 32) -> torch.Tensor:
+    """Images, uint8 `(N, H, W, channels)`, as rows of grey levels at `side` px: `(N, side * side * 3)`."""
+    images = torch.from_numpy(np.array(in_colour(images))).permute(0, 3, 1, 2).float()
+    if images.shape[-1] != side:
+        images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return images.flatten(1)
 
 
-def nearest(pictures: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each picture, the row of the nearest other one, and how far it is: root mean square, grey levels.
+def nearest(images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each image, the row of the nearest other one, and how far it is: root mean square, grey levels.
 
     Both are uint8 `(N, H, W, 3)`; they are compared at 32 px.
     """
-    mine = thumbnails(pictures)
+    mine = thumbnails(images)
     best, row = torch.full((len(mine),), torch.inf), torch.zeros(len(mine), dtype=torch.long)
     for start in range(0, len(others), 2048):  # in parts, so that memory stays flat
         far, where = torch.cdist(mine, thumbnails(others[start : start + 2048])).min(1)
@@ -403,16 +403,16 @@ def nearest(pictures: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nd
 
 # %% ../notebooks/05_evaluation.ipynb #05-48
 def memorisation(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> dict[str, float]:
-    """Are generated pictures nearer to training pictures than real ones that were never trained on?
+    """Are generated images nearer to training images than real ones that were never trained on?
 
     All are uint8 `(N, H, W, 3)`.
 
     Returns:
-        generated, held_out: the median distance to the nearest training picture, grey levels;
+        generated, held_out: the median distance to the nearest training image, grey levels;
         ratio: the one by the other, well below 1 where G copies;
-        copies: the share of generated pictures that are nearer to one than 99 % of the held-out ones are,
+        copies: the share of generated images that are nearer to one than 99 % of the held-out ones are,
         0.01 if nothing is copied;
-        prefers_training: how often the nearest real picture is a training picture, among as many of both,
+        prefers_training: how often the nearest real image is a training image, among as many of both,
         0.5 if nothing is copied.
     """
     mine, real = nearest(generated, training)[1], nearest(held_out, training)[1]

@@ -102,7 +102,7 @@ def down_block(
 
 # %% ../notebooks/02_dcgan.ipynb #02-21
 def channel_widths(image_size: int, base_channels: int) -> list[int]:
-    """Channels of the feature maps, from half the picture's side down to 4×4.
+    """Channels of the feature maps, from half the image's side down to 4×4.
 
     Raises:
         ToonGANError: `image_size` is not 32, 64, 128 or 256.
@@ -142,7 +142,7 @@ class Generator(nn.Module):
 
 # %% ../notebooks/02_dcgan.ipynb #02-29
 class Discriminator(nn.Module):
-    """Pictures `(N, channels, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
+    """Images `(N, channels, H, W)` in [-1, 1] to `(N,)` logits: high for real, low for fake.
 
     `norm="batch"` is Radford et al. 2015, section 3; `norm="spectral"` is Miyato et al. 2018, section 2.1;
     `norm="none"` holds weights that spectral norm has already divided. With `smooth`, all kernels are but the
@@ -169,8 +169,8 @@ class Discriminator(nn.Module):
             register_parametrization(last, "weight", SpectralNorm(last.weight))
         self.main = nn.Sequential(*layers, last)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.main(pictures).flatten()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.main(images).flatten()
 
 # %% ../notebooks/02_dcgan.ipynb #02-34
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Where data, checkpoints and generated pictures live, and how a file is written: whole, or not at all."""
+"""Where data, checkpoints and generated images live, and how a file is written: whole, or not at all."""
 
 import csv
 import errno

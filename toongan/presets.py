@@ -16,7 +16,7 @@ PRESETS = {
     # make gpu: one GPU
     "gpu-64": {"minutes": 10.0},
     "gpu-128": {"image_size": 128, "minutes": 10.0},
-    # 25 epochs over as many pictures as the anime faces on Kaggle have
+    # 25 epochs over as many images as the anime faces on Kaggle have
     "gpu-anime": {"count": 63_565, "kimg": 1589.0},
     # torchrun: eight GPUs of one machine
     "eight-gpus": {"batch_size": 1024, "minutes": 30.0},

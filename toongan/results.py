@@ -42,8 +42,8 @@ def plot_scores(run: RunFiles, folder: Path | None = None, show: bool = False) -
     """The real and the fake score over the run; writes `scores.png` to `folder`, by default the run's."""
     history = run.history()
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    ax.plot(history["kimg"], history["real_score"], label="real pictures")
-    ax.plot(history["kimg"], history["fake_score"], "--", label="generated pictures")
+    ax.plot(history["kimg"], history["real_score"], label="real images")
+    ax.plot(history["kimg"], history["fake_score"], "--", label="generated images")
     ax.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     ax.set(xlabel="thousand images seen", ylabel="mean sigmoid(D)", ylim=(0, 1))
     ax.set_title(f"Scores, run {run.name}")
@@ -52,7 +52,7 @@ def plot_scores(run: RunFiles, folder: Path | None = None, show: bool = False) -
 
 # %% ../notebooks/04_results.ipynb #04-12b
 def plot_quality(run: RunFiles, folder: Path | None = None, show: bool = False) -> bool:
-    """The distance to held-out pictures over the run, and that of real ones, as `quality.png` in `folder`.
+    """The distance to held-out images over the run, and that of real ones, as `quality.png` in `folder`.
 
     Returns:
         False where none was measured.
@@ -65,8 +65,8 @@ def plot_quality(run: RunFiles, folder: Path | None = None, show: bool = False) 
     fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     ax.plot(*zip(*measured), marker="o", label="all measurements")
     ax.plot(*min(measured, key=lambda point: point[1]), "k*", markersize=14, label="best, kept as G-best.pth")
-    ax.axhline(run.info()["best"]["floor"], color="grey", linestyle=":", label="real pictures: the floor")
-    ax.set(title=f"Distance to pictures never trained on, run {run.name}", xlabel="thousand images seen")
+    ax.axhline(run.info()["best"]["floor"], color="grey", linestyle=":", label="real images: the floor")
+    ax.set(title=f"Distance to images never trained on, run {run.name}", xlabel="thousand images seen")
     ax.set_ylabel("Fréchet distance (MobileNetV2, 128 px)")
     ax.set_ylim(bottom=0)
     ax.legend()
@@ -75,13 +75,13 @@ def plot_quality(run: RunFiles, folder: Path | None = None, show: bool = False) 
 
 # %% ../notebooks/04_results.ipynb #04-14
 def show_grid(path: Path, title: str) -> None:
-    """Show a picture file in a notebook, as a JPEG: noisy grids make large PNGs."""
+    """Show an image file in a notebook, as a JPEG: noisy grids make large PNGs."""
     from IPython.display import Image as Inline
     from IPython.display import display
 
     data = io.BytesIO()
-    with Image.open(path) as picture:
-        to_rgb(picture).save(data, "JPEG", quality=75)
+    with Image.open(path) as image:
+        to_rgb(image).save(data, "JPEG", quality=75)
     print(title, flush=True)
     display(Inline(data=data.getvalue(), format="jpeg"))
 
@@ -91,13 +91,13 @@ def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, re
 
     The ending of `path` decides: .gif or .webp.
     """
-    pictures = [Image.fromarray(frame) for frame in frames]
+    images = [Image.fromarray(frame) for frame in frames]
     if path.suffix == ".gif":
-        pictures = [picture.quantize(64, dither=Image.Dither.NONE) for picture in pictures]
-    times = [round(1000 * seconds / len(pictures))] * len(pictures)
+        images = [image.quantize(64, dither=Image.Dither.NONE) for image in images]
+    times = [round(1000 * seconds / len(images))] * len(images)
     times[-1] += round(1000 * rest)
     with atomic_write(path) as part:
-        first, *others = pictures
+        first, *others = images
         first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0)
 
 # %% ../notebooks/04_results.ipynb #04-17
@@ -129,7 +129,7 @@ def slerp(start: torch.Tensor, end: torch.Tensor, fractions: torch.Tensor) -> to
 
 # %% ../notebooks/04_results.ipynb #04-25h
 def direction_of(latent: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
-    """The direction `(latent_dim,)`, of length 1, from vectors whose pictures lack something to the others.
+    """The direction `(latent_dim,)`, of length 1, from vectors whose images lack something to the others.
 
     Radford et al. 2015, section 6.3.2, with many faces in place of three.
 

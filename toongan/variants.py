@@ -21,17 +21,17 @@ class Hinge:
         return -fake_logits.mean()
 
 # %% ../notebooks/06_better_faces.ipynb #06-31
-def gradient_penalty(D: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """Mean squared length of D's gradient at pictures `(N, channels, H, W)`: R1 at real, R2 at fake ones.
+def gradient_penalty(D: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Mean squared length of D's gradient at images `(N, channels, H, W)`: R1 at real, R2 at fake ones.
 
     Mescheder et al. 2018, section 4.1.
     """
-    pictures = pictures.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(D(pictures).sum(), pictures, create_graph=True)
+    images = images.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(D(images).sum(), images, create_graph=True)
     return slope.square().sum((1, 2, 3)).mean()
 
 # %% ../notebooks/06_better_faces.ipynb #06-34
-def augment(pictures: torch.Tensor, chances: torch.Tensor | None = None) -> torch.Tensor:
+def augment(images: torch.Tensor, chances: torch.Tensor | None = None) -> torch.Tensor:
     """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, channels, H, W)`.
 
     Differentiable. Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
@@ -39,23 +39,23 @@ def augment(pictures: torch.Tensor, chances: torch.Tensor | None = None) -> torc
     Args:
         chances: what decides, `(N, 7)` in [0, 1); drawn anew if None.
     """
-    n, _, side, _ = pictures.shape
-    chances = torch.rand(n, 7, device=pictures.device) if chances is None else chances
+    n, _, side, _ = images.shape
+    chances = torch.rand(n, 7, device=images.device) if chances is None else chances
     bright, saturated, contrasted = chances[:, :3].T.reshape(3, n, 1, 1, 1)
-    pictures = pictures + bright - 0.5
-    grey = pictures.mean(1, keepdim=True)
-    pictures = (pictures - grey) * 2 * saturated + grey
-    middle = pictures.mean((1, 2, 3), keepdim=True)
-    pictures = (pictures - middle) * (contrasted + 0.5) + middle
+    images = images + bright - 0.5
+    grey = images.mean(1, keepdim=True)
+    images = (images - grey) * 2 * saturated + grey
+    middle = images.mean((1, 2, 3), keepdim=True)
+    images = (images - middle) * (contrasted + 0.5) + middle
 
     most = side // 8
     shift = (chances[:, 3:5] * (2 * most + 1)).floor() - most
-    move = torch.eye(2, 3, device=pictures.device).repeat(n, 1, 1)
+    move = torch.eye(2, 3, device=images.device).repeat(n, 1, 1)
     move[:, :, 2] = 2 * shift / side
-    grid = F.affine_grid(move, list(pictures.shape), align_corners=False)
-    pictures = F.grid_sample(pictures, grid, mode="nearest", align_corners=False)
+    grid = F.affine_grid(move, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, mode="nearest", align_corners=False)
 
-    row = torch.arange(side, device=pictures.device)
+    row = torch.arange(side, device=images.device)
     centre = (chances[:, 5:].T * side).floor()[..., None]
     rows, columns = ((row - where).abs() < side // 4 for where in centre)
-    return pictures * ~(rows[:, :, None] & columns[:, None, :])[:, None]
+    return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]

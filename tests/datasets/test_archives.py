@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from makers import drawing, encoded, fill_folder, make_tar, make_zip, pictures, tiff
+from makers import drawing, encoded, fill_folder, images, make_tar, make_zip, tiff
 from PIL import Image
-from test_pictures import LFS_POINTER, left_out
+from test_images import LFS_POINTER, left_out
 
 import toongan
 from toongan.datasets.archives import ArchiveSource
-from toongan.datasets.outcomes import Form, LeftOut, Picture, run_task
+from toongan.datasets.outcomes import Form, LeftOut, Usable, run_task
 
 PASSWORD = "locked with a password: pack it anew without one"
 
 
 def used(path: Path) -> list[str]:
-    """Names of the pictures that an archive gives."""
+    """Names of the images that an archive gives."""
     outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, Form(32))]
-    return [outcome.source for outcome in outcomes if isinstance(outcome, Picture)]
+    return [outcome.source for outcome in outcomes if isinstance(outcome, Usable)]
 
 
 def refusal(dataset: str) -> str:
@@ -70,12 +70,12 @@ def bmp_of_one_pixel(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("pack, name", [(make_zip, "bomb.zip"), (make_tar, "bomb.tgz")])
-def test_a_picture_far_larger_than_its_pixels_is_left_out(tmp_path, monkeypatch, pack, name):
+def test_an_image_far_larger_than_its_pixels_is_left_out(tmp_path, monkeypatch, pack, name):
     monkeypatch.setattr("toongan.datasets.members.HARMLESS_BYTES", 50 << 20)
-    path = pack(tmp_path / name, {"one.bmp": bmp_of_one_pixel(40 << 20)} | pictures(2))
+    path = pack(tmp_path / name, {"one.bmp": bmp_of_one_pixel(40 << 20)} | images(2))
     assert left_out(ArchiveSource(path)) == {"one.bmp": "far larger than its pixels can be"}
     path = pack(tmp_path / name, {f"{number}.bmp": bmp_of_one_pixel(40 << 20) for number in range(2)})
-    assert "would unpack to more than 100 times its size, and not to pictures" in refusal(f"zip:{path}")
+    assert "would unpack to more than 100 times its size, and not to images" in refusal(f"zip:{path}")
 
 
 SHORT = (
@@ -128,7 +128,7 @@ def test_a_member_that_unpacks_to_far_more_than_it_says(tmp_path, method):
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_a_huge_member_that_is_no_picture(tmp_path, kind):
+def test_a_huge_member_that_is_no_image(tmp_path, kind):
     """A terabyte of nothing by its header: refused at the header."""
     head = tarfile.TarInfo("zeros.png")
     head.size = 1 << 40
@@ -144,8 +144,8 @@ def test_a_name_of_a_gigabyte(tmp_path, kind):
     head = tarfile.TarInfo("a")
     head.type, head.size = kind, 1 << 30
     path = tmp_path / "bomb.tgz"
-    good = make_tar(tmp_path / "a.tar", pictures(1)).read_bytes()
-    good = good[: 512 + -(-len(pictures(1)["face-0000.png"]) // 512) * 512]
+    good = make_tar(tmp_path / "a.tar", images(1)).read_bytes()
+    good = good[: 512 + -(-len(images(1)["face-0000.png"]) // 512) * 512]
     path.write_bytes(gzip.compress(good + head.tobuf(tarfile.GNU_FORMAT)) + squeezed("gz", 300 << 20))
     said, memory, seconds = read_apart(path)
     assert "is damaged or cut short after" in said and memory < 300 and seconds < 20
@@ -153,7 +153,7 @@ def test_a_name_of_a_gigabyte(tmp_path, kind):
 
 def test_nothing_but_zeros_behind_the_end(tmp_path):
     path = tmp_path / "bomb.tgz"
-    path.write_bytes(gzip.compress(make_tar(tmp_path / "a.tar", pictures(1)).read_bytes()) + squeezed("gz", 300 << 20))
+    path.write_bytes(gzip.compress(make_tar(tmp_path / "a.tar", images(1)).read_bytes()) + squeezed("gz", 300 << 20))
     said, memory, seconds = read_apart(path)
     assert "would unpack to more than 100 times its size" in said and memory < 300 and seconds < 20
 
@@ -161,12 +161,12 @@ def test_nothing_but_zeros_behind_the_end(tmp_path):
 def test_a_header_that_leads_back_to_itself(tmp_path):
     """A size below zero, by which tarfile would loop forever."""
     before = b""
-    for name, data in pictures(2).items():
+    for name, data in images(2).items():
         member = tarfile.TarInfo(name)
         member.size = len(data)
         second = len(before)
         before += member.tobuf() + data + bytes(-len(data) % 512)
-    size = f"-{len(before) + 3 * 512 - second}"  # from the end of the third header back to the second picture
+    size = f"-{len(before) + 3 * 512 - second}"  # from the end of the third header back to the second image
     record = f" size={size}\n"
     record = f"{len(record) + 2}{record}".encode()
     extended = tarfile.TarInfo("extended")
@@ -190,17 +190,17 @@ def test_members_that_share_their_bytes_are_left_out(tmp_path):
     )  # fmt: skip
     outcomes = [outcome for task in ArchiveSource(path).tasks(0) for outcome in run_task(task, Form(32))]
     assert len(outcomes) == 1000
-    assert {outcome.reason for outcome in outcomes if not isinstance(outcome, Picture)} <= {
+    assert {outcome.reason for outcome in outcomes if not isinstance(outcome, Usable)} <= {
         "shares its bytes with another file of the archive",
         "far larger than its pixels can be",
     }
 
 
 def test_an_archive_within_itself_is_not_entered(home):
-    inner = make_zip(home / "inner.zip", pictures(70)).read_bytes()
+    inner = make_zip(home / "inner.zip", images(70)).read_bytes()
     path = make_zip(home / "outer.zip", {"faces/r.zip": inner, "r.png": inner})
     assert refusal(f"zip:{path}") == (
-        f"zip:{path} holds 0 usable pictures among 2 files; left out: 2 in an archive inside the archive: unpack it. "
+        f"zip:{path} holds 0 usable images among 2 files; left out: 2 in an archive inside the archive: unpack it. "
         "At least 64 are needed."
     )
 
@@ -231,7 +231,7 @@ def patched(path: Path, local: dict[int, bytes], central: dict[int, bytes], name
     ],
 )
 def test_members_that_python_cannot_unpack(tmp_path, method, flags, says):
-    path = make_zip(tmp_path / "faces.zip", pictures(3))
+    path = make_zip(tmp_path / "faces.zip", images(3))
     both = struct.pack("<HH", flags, method)
     patched(path, {6: both}, {8: both})
     assert left_out(ArchiveSource(path)) == {"face-0000.png": says}
@@ -241,8 +241,8 @@ def test_members_that_python_cannot_unpack(tmp_path, method, flags, says):
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_members_that_python_can_unpack(tmp_path, method):
     large = {"large.png": encoded(drawing(5, 300, 300)), "noise.bmp": encoded(noise(300), "BMP")}
-    path = make_zip(tmp_path / "faces.zip", pictures(3) | large, method)
-    assert used(path) == [*pictures(3), *large]
+    path = make_zip(tmp_path / "faces.zip", images(3) | large, method)
+    assert used(path) == [*images(3), *large]
 
 
 def noise(side: int):
@@ -324,7 +324,7 @@ def test_names_that_lead_out_are_refused_with_the_remedy(tmp_path, pack, ending)
 
 
 def test_labels_of_an_accent_stored_the_other_way(home):
-    files = pictures(63) | {"e\u0301.csv": b"hair, 3, 5\n", "\u00e9.png": encoded(drawing(900))}
+    files = images(63) | {"e\u0301.csv": b"hair, 3, 5\n", "\u00e9.png": encoded(drawing(900))}
     for path in (make_zip(home / "a.zip", files), make_tar(home / "a.tar", files)):
         data = toongan.prepare(toongan.DataConfig(f"zip:{path}", image_size=32), progress=False)
         assert [row["hair"] for row in data.index if row["source"] == "\u00e9.png"] == ["3"]
@@ -341,7 +341,7 @@ def test_labels_of_an_accent_stored_the_other_way(home):
         (b"", "is empty; get another copy."),
         (b"7z\xbc\xaf'\x1c" + bytes(9), "is a 7-Zip archive, which is not read; unpack it and use folder:PATH."),
         (b"Rar!\x1a\7" + bytes(9), "is a RAR archive, which is not read; unpack it and use folder:PATH."),
-        (encoded(drawing(1)), "is a picture, not an archive; put it into a folder with others and use folder:PATH."),
+        (encoded(drawing(1)), "is an image, not an archive; put it into a folder with others and use folder:PATH."),
         (
             b"PK\7\x08" + bytes(99),
             "is one part of a zip archive in several parts; unpack them together and use folder:PATH.",
@@ -365,13 +365,13 @@ def test_a_download_in_drive_that_is_a_web_page(home, monkeypatch):
 @pytest.mark.parametrize("pack, name", [(make_zip, "a.zip"), (make_tar, "a.tar"), (make_tar, "a.tgz")])
 def test_archives_of_nothing_and_of_hidden_files(home, pack, name):
     path = pack(home / name, {})
-    assert "holds 0 usable pictures among 0 files. At least 64 are needed." in refusal(f"zip:{path}")
+    assert "holds 0 usable images among 0 files. At least 64 are needed." in refusal(f"zip:{path}")
     path = pack(home / name, {"._a.png": b"x", ".b/c.png": b"x"})
     assert "among 2 files; left out: 2 hidden: rename it, without the dot in front." in refusal(f"zip:{path}")
 
 
 def test_a_compressed_archive_damaged_at_its_start(home):
-    path = make_tar(home / "faces.tgz", pictures(70))
+    path = make_tar(home / "faces.tgz", images(70))
     data = bytearray(path.read_bytes())
     data[12:60] = os.urandom(48)
     path.write_bytes(data)

@@ -8,7 +8,7 @@ from toongan.datasets import catalogue as datasets
 
 
 def test_avatar_shows_what_its_labels_say():
-    """The colours that the labels name are the colours in the picture."""
+    """The colours that the labels name are the colours in the image."""
     checked = 0
     for number in range(20):
         pixels, seen = avatars.draw("avataaars", number, 128)
@@ -26,7 +26,7 @@ def test_avatars_differ_and_repeat():
     first = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
     again = [avatars.draw("avataaars", number, 32)[0] for number in range(30)]
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert len({picture.tobytes() for picture in first}) == 30
+    assert len({image.tobytes() for image in first}) == 30
 
 
 @pytest.mark.parametrize("style", ["adventurer", "toon-head", "lorelei", "big-smile", "micah", "open-peeps"])

@@ -9,7 +9,7 @@ import sys
 import pytest
 import tenacity
 from conftest import REPOSITORY
-from makers import CARTOON_SET_ATTRIBUTES, Server, cartoon_set, fill_folder, make_tar, make_zip, pictures
+from makers import CARTOON_SET_ATTRIBUTES, Server, cartoon_set, fill_folder, images, make_tar, make_zip
 
 import toongan
 from toongan.datasets import downloads
@@ -189,7 +189,7 @@ def test_disk_full_while_downloading(small_disk, archive):
         small_disk.free()
         done = small_disk.run("data", "cartoonset10k", "--image-size", 32, TOONGAN_MIRROR=server.url)
         assert done.returncode == 0, done.stderr
-        assert "64 pictures of 32 px" in done.stdout
+        assert "64 images of 32 px" in done.stdout
 
 
 def test_damaged_archive_is_deleted_so_that_the_next_command_fetches_it(home, monkeypatch, archive):
@@ -219,12 +219,12 @@ def test_incomplete_set_is_mentioned_and_a_useless_one_deleted(home, monkeypatch
     few = make_tar(tmp_path / "few.tgz", cartoon_set(5)).read_bytes()
     with Server(few) as server:
         with pytest.raises(
-            toongan.ToonGANError, match="of no use: cartoonset10k holds 5 usable pictures .* It was deleted"
+            toongan.ToonGANError, match="of no use: cartoonset10k holds 5 usable images .* It was deleted"
         ):
             fetch(server, home, monkeypatch)
         server.content = archive
         assert len(fetch(server, home, monkeypatch)) == 64
-    assert "cartoonset10k should hold 10,000 pictures, but 65 came: is this copy complete?" in capsys.readouterr().out
+    assert "cartoonset10k should hold 10,000 images, but 65 came: is this copy complete?" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mirror", ["127.0.0.1:80", "file:///tmp", "ftp://x"])
@@ -257,15 +257,15 @@ def test_found_in_google_drive(home, monkeypatch, tmp_path, capsys, place):
 
 
 def test_drive_is_a_data_set_of_its_own(home, monkeypatch, tmp_path):
-    monkeypatch.setenv("TOONGAN_DRIVE", str(fill_folder(tmp_path / "drive", pictures(70))))
+    monkeypatch.setenv("TOONGAN_DRIVE", str(fill_folder(tmp_path / "drive", images(70))))
     assert len(toongan.prepare(toongan.DataConfig("drive", image_size=32), progress=False)) == 70
-    fill_folder(tmp_path / "drive" / "mine", pictures(80, first=100))
+    fill_folder(tmp_path / "drive" / "mine", images(80, first=100))
     assert len(toongan.prepare(toongan.DataConfig("drive:mine", image_size=32), progress=False)) == 80
 
 
 def test_kaggle_zip_in_drive_goes_by_its_own_name(home, monkeypatch, tmp_path):
     monkeypatch.setenv("TOONGAN_DRIVE", str(tmp_path))
-    make_zip(tmp_path / "animefacedataset.zip", {f"images/{name}": data for name, data in pictures(66).items()})
+    make_zip(tmp_path / "animefacedataset.zip", {f"images/{name}": data for name, data in images(66).items()})
     assert len(toongan.prepare(toongan.DataConfig("anime-faces", image_size=32), progress=False)) == 66
 
 
@@ -288,5 +288,5 @@ def test_two_processes_fetch_an_archive_once(home, archive):
         ]
         texts = [process.communicate(timeout=120)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0]
-        assert all("64 pictures of 32 px" in text for text in texts)
+        assert all("64 images of 32 px" in text for text in texts)
         assert len(server.requests) == 1

@@ -21,10 +21,10 @@ from makers import (
     encoded,
     fill_folder,
     huge_png,
+    images,
     make_tar,
     make_zip,
     pack,
-    pictures,
     reasons,
 )
 from PIL import Image
@@ -34,7 +34,7 @@ from toongan.datasets import outcomes
 
 
 def own_folder(home: Path, extra: dict[str, bytes] | None = None, count: int = 70) -> Path:
-    return fill_folder(home / "mine", pictures(count) | (extra or {}))
+    return fill_folder(home / "mine", images(count) | (extra or {}))
 
 
 def test_folder_keeps_names_hashes_and_pixels(home):
@@ -42,7 +42,7 @@ def test_folder_keeps_names_hashes_and_pixels(home):
     data = pack(f"folder:{folder}")
     assert data.images.shape == (70, 32, 32, 3) and data.images.dtype == np.uint8
     assert [row["source"] for row in data.index] == [f"face-{number:04d}.png" for number in range(70)]
-    assert Image.open(data.folder / "preview.png").width >= 2 * (8 * 34 - 2), "small pictures are enlarged"
+    assert Image.open(data.folder / "preview.png").width >= 2 * (8 * 34 - 2), "small images are enlarged"
     for row in data.index:
         assert row["sha256"] == hashlib.sha256((folder / row["source"]).read_bytes()).hexdigest()
     wanted = drawing(5).resize((32, 32), Image.Resampling.LANCZOS)
@@ -52,7 +52,7 @@ def test_folder_keeps_names_hashes_and_pixels(home):
 
 
 def test_folder_zip_and_tar_give_the_same_array(home):
-    files = {f"{number % 3}/{name}": data for number, (name, data) in enumerate(pictures(90).items())}
+    files = {f"{number % 3}/{name}": data for number, (name, data) in enumerate(images(90).items())}
     sorted_files = dict(sorted(files.items()))
     places = [
         f"folder:{fill_folder(home / 'tree', files)}",
@@ -88,8 +88,8 @@ def test_second_time_nothing_is_done_until_the_folder_changes(home):
 
 
 def test_two_folders_of_one_name_stay_apart(home):
-    one = fill_folder(home / "a" / "faces", pictures(64))
-    two = fill_folder(home / "b" / "faces", pictures(65, first=100))
+    one = fill_folder(home / "a" / "faces", images(64))
+    two = fill_folder(home / "b" / "faces", images(65, first=100))
     assert len(pack(f"folder:{one}")) == 64 and len(pack(f"folder:{two}")) == 65
     assert len(pack(f"folder:{one}")) == 64
 
@@ -100,9 +100,9 @@ def test_path_relative_to_the_home_works_from_any_working_folder(home, monkeypat
     assert len(pack("folder:mine")) == 70
 
 
-def test_count_takes_pictures_from_all_over(home, capsys):
-    """Neighbours in a folder may be of one class; fewer pictures must still be a fair sample."""
-    files = {f"{number // 35}/{name}": data for number, (name, data) in enumerate(pictures(140).items())}
+def test_count_takes_images_from_all_over(home, capsys):
+    """Neighbours in a folder may be of one class; fewer images must still be a fair sample."""
+    files = {f"{number // 35}/{name}": data for number, (name, data) in enumerate(images(140).items())}
     folder = fill_folder(home / "classes", files)
     data = pack(f"folder:{folder}", count=80)
     assert len(data) == 80 == len(data.labels)
@@ -112,7 +112,7 @@ def test_count_takes_pictures_from_all_over(home, capsys):
         number = next(i for i, other in enumerate(whole.index) if other["sha256"] == row["sha256"])
         assert (pixels == whole.images[number]).all()
     more = toongan.prepare(toongan.DataConfig(f"folder:{folder}", count=5000, image_size=32))
-    assert len(more) == 140 and "holds 140 pictures; all of them are used" in capsys.readouterr().out
+    assert len(more) == 140 and "holds 140 images; all of them are used" in capsys.readouterr().out
 
 
 def test_names_in_any_script(home):
@@ -129,7 +129,7 @@ def test_names_in_any_script(home):
     assert len(pack(f"zip:{make_zip(home / '日本語.zip', files)}")) == 70
 
 
-def test_every_kind_of_picture_is_taken(home):
+def test_every_kind_of_image_is_taken(home):
     big = drawing(901, 64, 64)
     film = io.BytesIO()
     frames = [Image.new("P", (16, 16), colour) for colour in (0, 1)]
@@ -147,7 +147,7 @@ def test_every_kind_of_picture_is_taken(home):
         "1.png": encoded(big.convert("L")),
         "really-a-jpeg.png": encoded(drawing(908), "JPEG"),
         "no-ending": encoded(drawing(909)),
-        "picture.txt": encoded(drawing(910)),
+        "image.txt": encoded(drawing(910)),
     }
     data = pack(f"folder:{own_folder(home, kinds)}")
     assert len(data) == 70 + len(kinds) and data.left_out == {}
@@ -156,7 +156,7 @@ def test_every_kind_of_picture_is_taken(home):
 
 
 def test_cartoon_set_labels_from_the_files_beside(home):
-    """Labels come after and before their pictures; the files with them are not counted as left out."""
+    """Labels come after and before their images; the files with them are not counted as left out."""
     files = cartoon_set(64)
     data = pack(f"tar:{make_tar(home / 'set.tgz', dict(reversed(files.items())))}")
     assert len(data) == 64 and data.left_out == {}
@@ -174,7 +174,7 @@ def test_bad_files_are_left_out_counted_and_listed(home):
         "cut.jpg": good[: len(good) // 2],
         "cut.png": encoded(drawing(501))[:-40],
         "empty.png": b"",
-        "text.jpg": b"I am no picture\n" * 20,
+        "text.jpg": b"I am no image\n" * 20,
         "page.png": b"<!doctype html><html></html>",
         "notes.txt": b"a list of names",
         "phone.heic": b"\0\0\0\x18ftypheic",
@@ -190,18 +190,18 @@ def test_bad_files_are_left_out_counted_and_listed(home):
         "cut.jpg": outcomes.DAMAGED,
         "cut.png": outcomes.DAMAGED,
         "empty.png": outcomes.EMPTY,
-        "text.jpg": outcomes.NOT_A_PICTURE,
+        "text.jpg": outcomes.NOT_A_IMAGE,
         "page.png": outcomes.WEB_PAGE,
-        "notes.txt": outcomes.NOT_A_PICTURE,
+        "notes.txt": outcomes.NOT_A_IMAGE,
         "phone.heic": outcomes.HEIC,
-        "labels.csv": outcomes.NOT_A_PICTURE,
-        "garbage.gif": outcomes.NOT_A_PICTURE,
+        "labels.csv": outcomes.NOT_A_IMAGE,
+        "garbage.gif": outcomes.NOT_A_IMAGE,
         "face-0003.png": outcomes.DUPLICATE,  # of copy.png, which comes before it
         "face-0005 copy.png": outcomes.DUPLICATE,
         "sub/copy.png": outcomes.DUPLICATE,
     }
     assert data.meta["left_out"] == {
-        outcomes.NOT_A_PICTURE: 4,
+        outcomes.NOT_A_IMAGE: 4,
         outcomes.DAMAGED: 2,
         outcomes.DUPLICATE: 3,
         outcomes.EMPTY: 1,
@@ -264,20 +264,20 @@ def test_files_that_may_not_be_read(home):
     finally:
         (folder / "locked").chmod(stat.S_IRWXU)
     assert done.returncode == 0, done.stderr
-    assert "70 pictures of 32 px" in done.stdout and "Left out 2 files: 2 cannot be read" in done.stdout
+    assert "70 images of 32 px" in done.stdout and "Left out 2 files: 2 cannot be read" in done.stdout
 
 
 def test_hidden_files_are_not_mentioned(home):
     files = {".DS_Store": b"x", "._face.png": b"x", "__MACOSX/._face.png": b"x", ".cache/a.png": encoded(drawing(9000))}
     data = pack(f"folder:{own_folder(home, files)}")
     assert len(data) == 70 and data.left_out == {}
-    data = pack(f"zip:{make_zip(home / 'mac.zip', pictures(70) | files)}")
+    data = pack(f"zip:{make_zip(home / 'mac.zip', images(70) | files)}")
     assert len(data) == 70 and data.left_out == {}
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_too_few_pictures(home, kind):
-    files = pictures(10) | {"a.txt": b"text", "b.jpg": b"text", "c.png": b""}
+def test_too_few_images(home, kind):
+    files = images(10) | {"a.txt": b"text", "b.jpg": b"text", "c.png": b""}
     place = {
         "folder": lambda: fill_folder(home / "few", files),
         "zip": lambda: make_zip(home / "few.zip", files),
@@ -286,16 +286,16 @@ def test_too_few_pictures(home, kind):
     with pytest.raises(toongan.ToonGANError) as caught:
         pack(f"{kind}:{place}")
     assert str(caught.value) == (
-        f"{kind}:{place} holds 10 usable pictures among 13 files; left out: 2 not a picture, 1 empty file. "
+        f"{kind}:{place} holds 10 usable images among 13 files; left out: 2 not an image, 1 empty file. "
         "At least 64 are needed."
     )
     assert [path.name for path in (home / "data").iterdir()] == [".locks"], "no litter"
 
 
 @pytest.mark.parametrize("files", [{}, {f"{i}.txt": b"text" for i in range(100)}])
-def test_folder_of_non_pictures(home, files):
+def test_folder_of_non_images(home, files):
     folder = fill_folder(home / "texts", {"keep": b"x"} | files)
-    with pytest.raises(toongan.ToonGANError, match=r"holds 0 usable pictures among \d+ files.*At least 64"):
+    with pytest.raises(toongan.ToonGANError, match=r"holds 0 usable images among \d+ files.*At least 64"):
         pack(f"folder:{folder}")
 
 
@@ -304,7 +304,7 @@ def test_failed_update_leaves_the_earlier_copy(home):
     before = pack(f"folder:{folder}")
     for path in list(folder.iterdir())[:20]:
         path.write_bytes(b"")
-    with pytest.raises(toongan.ToonGANError, match="holds 50 usable pictures among 70 files"):
+    with pytest.raises(toongan.ToonGANError, match="holds 50 usable images among 70 files"):
         pack(f"folder:{folder}")
     assert (toongan.datasets.open_packed(before.folder).images == before.images).all()
 
@@ -331,26 +331,26 @@ def test_wrong_names(home, dataset, says):
 
 
 def test_command_line_tells_what_was_left_out(tmp_path):
-    folder = fill_folder(tmp_path / "mine", pictures(70) | {"a.txt": b"x", "b.jpg": b"x" * 50})
+    folder = fill_folder(tmp_path / "mine", images(70) | {"a.txt": b"x", "b.jpg": b"x" * 50})
     done = command("data", f"folder:{folder}", "--image-size", 32, home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Packing folder:" in done.stdout and "100%" in done.stdout and "pictures/s" in done.stdout
+    assert "Packing folder:" in done.stdout and "100%" in done.stdout and "images/s" in done.stdout
     assert re.search(r"Packed 70 in \d+ s, [\d,]+ a second: .*preview.png", done.stdout)
     assert "enlarged" not in done.stdout
-    assert "Left out 2 files: 2 not a picture. They are listed in" in done.stdout
+    assert "Left out 2 files: 2 not an image. They are listed in" in done.stdout
     meta = json.loads(next((tmp_path / "data").rglob("meta.json")).read_text(encoding="utf-8"))
-    assert meta["count"] == 70 and meta["left_out"] == {"not a picture": 2} and meta["license"]
+    assert meta["count"] == 70 and meta["left_out"] == {"not an image": 2} and meta["license"]
 
 
-def test_enlarged_pictures_are_mentioned(tmp_path):
-    folder = fill_folder(tmp_path / "mine", pictures(70))
+def test_enlarged_images_are_mentioned(tmp_path):
+    folder = fill_folder(tmp_path / "mine", images(70))
     done = command("data", f"folder:{folder}", "--image-size", 128, "--count", 66, home=tmp_path)
-    assert "70 pictures were smaller than 128 px and had to be enlarged" in done.stdout
-    assert "66 of 70 pictures of 128 px in" in done.stdout
+    assert "70 images were smaller than 128 px and had to be enlarged" in done.stdout
+    assert "66 of 70 images of 128 px in" in done.stdout
 
 
 def test_train_on_a_folder(tmp_path):
-    folder = fill_folder(tmp_path / "mine", pictures(70))
+    folder = fill_folder(tmp_path / "mine", images(70))
     done = command(
         *("train", "--dataset", f"folder:{folder}", "--image-size", 32, "--base-channels", 4, "--batch-size", 16),
         *("--kimg", 0.4, "--device", "cpu", "--run", "own"),

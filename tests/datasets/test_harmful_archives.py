@@ -16,10 +16,10 @@ from conftest import REPOSITORY
 from makers import (
     drawing,
     encoded,
+    images,
     make_tar,
     make_zip,
     pack,
-    pictures,
     reasons,
 )
 
@@ -33,9 +33,7 @@ def test_nothing_leaves_an_archive(home):
     evil = encoded(drawing(700))
     path = home / "faces.tar"
     with tarfile.open(path, "w") as archive:
-        for name, data in (
-            pictures(64) | {"../victim.png": evil, "a/../../victim.png": evil, str(target): evil}
-        ).items():
+        for name, data in (images(64) | {"../victim.png": evil, "a/../../victim.png": evil, str(target): evil}).items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -52,7 +50,7 @@ def test_nothing_leaves_an_archive(home):
     new = {place for place in home.rglob("*")} - before
     assert all(home / "data" in place.parents or place == home / "data" for place in new)
 
-    path = make_zip(home / "faces.zip", pictures(64) | {"../victim.png": evil, "C:\\x.png": evil, "..\\y.png": evil})
+    path = make_zip(home / "faces.zip", images(64) | {"../victim.png": evil, "C:\\x.png": evil, "..\\y.png": evil})
     with zipfile.ZipFile(path, "a") as archive:
         link = zipfile.ZipInfo("link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -76,7 +74,7 @@ def test_archive_that_grows_a_hundredfold(home, kind):
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_archive_of_a_million_tiny_members(home, count):
-    """Read member after member, in about a kilobyte of memory each for the list of names; what is no picture is counted."""
+    """Read member after member, in about a kilobyte of memory each for the list of names; what is no image is counted."""
     path = home / "million.zip"
     write_tiny_members(path, count)
     code = (
@@ -95,7 +93,7 @@ def test_archive_of_a_million_tiny_members(home, count):
         text=True,
     )
     error, kilobytes = done.stdout.strip().splitlines()
-    assert f"holds 0 usable pictures among {count:,} files; left out: {count:,} not a picture" in error, done.stderr
+    assert f"holds 0 usable images among {count:,} files; left out: {count:,} not an image" in error, done.stderr
     assert int(kilobytes) / 1000 < 120 + count / 1000
 
 
@@ -123,7 +121,7 @@ def write_tiny_members(path: Path, count: int) -> None:
 @pytest.mark.parametrize("kind", ["zip", "tgz", "tar"])
 def test_archive_cut_short(home, kind):
     path = home / f"faces.{kind}"
-    (make_zip if kind == "zip" else make_tar)(path, pictures(200))
+    (make_zip if kind == "zip" else make_tar)(path, images(200))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(toongan.ToonGANError, match="is damaged or cut short.*get another copy"):
         pack(f"{kind if kind == 'zip' else 'tar'}:{path}")
@@ -134,7 +132,7 @@ def test_archive_cut_short(home, kind):
 @pytest.mark.parametrize("damage", ["header", "end"])
 def test_damaged_tar_loses_nothing_in_silence(home, kind, damage):
     """A header in the middle, which tarfile takes for the end; the checksum at the end of a compressed one."""
-    path = make_tar(home / "faces.tar", pictures(200))
+    path = make_tar(home / "faces.tar", images(200))
     data = bytearray(path.read_bytes())
     if damage == "header":
         place = data.index(b"face-0100.png")
@@ -152,7 +150,7 @@ def test_damaged_tar_loses_nothing_in_silence(home, kind, damage):
 
 
 def test_encrypted_members_are_left_out(home):
-    path = make_zip(home / "locked.zip", pictures(65))
+    path = make_zip(home / "locked.zip", images(65))
     data = bytearray(path.read_bytes())
     local, central = data.find(b"PK\3\4"), data.find(b"PK\1\2")
     data[local + 6] |= 1
@@ -163,7 +161,7 @@ def test_encrypted_members_are_left_out(home):
 
 
 def test_damaged_member_is_left_out(home):
-    path = make_zip(home / "faces.zip", pictures(66), zipfile.ZIP_STORED)
+    path = make_zip(home / "faces.zip", images(66), zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())
     place = data.find(b"IDAT") + 8
     data[place] ^= 0xFF  # the checksum of the first member is wrong now

@@ -1,4 +1,4 @@
-"""Which pictures are held out."""
+"""Which images are held out."""
 
 import json
 
@@ -13,7 +13,7 @@ def some_hashes(count: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count, held", [(16, 8), (64, 8), (65, 8), (100, 12), (20_000, 2500), (100_000, 2500)])
-def test_held_out_pictures_are_never_trained_on(count, held):
+def test_held_out_images_are_never_trained_on(count, held):
     for record in (None, True):
         parts = split(some_hashes(count), record)
         assert len(parts.held_out) == held
@@ -22,7 +22,7 @@ def test_held_out_pictures_are_never_trained_on(count, held):
 
 
 def test_what_is_held_out_goes_by_content_alone():
-    """Pictures added, removed, renamed and moved to other places: what a run held out stays so, and what it trained on too."""
+    """Images added, removed, renamed and moved to other places: what a run held out stays so, and what it trained on too."""
     hashes = some_hashes(1000)
     parts = split(hashes)
     held, trained = set(hashes[parts.held_out]), set(hashes[parts.training])

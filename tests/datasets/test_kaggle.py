@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import tenacity
 from conftest import command
-from makers import Server, make_zip, pictures
+from makers import Server, images, make_zip
 
 import toongan
 from toongan.datasets import downloads
@@ -22,7 +22,7 @@ SECRET = "KGAT_0123456789abcdef"
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> bytes:
     """Padded to over 3 MB: the client writes by the megabyte, and shall have something to resume."""
-    files = {f"images/{name}": data for name, data in pictures(70).items()} | {"padding.txt": os.urandom(3 << 20)}
+    files = {f"images/{name}": data for name, data in images(70).items()} | {"padding.txt": os.urandom(3 << 20)}
     return make_zip(tmp_path_factory.mktemp("kaggle") / "a.zip", files).read_bytes()
 
 
@@ -56,7 +56,7 @@ def tokens(server: Server) -> set[str]:
 def test_without_an_account(home, monkeypatch, archive, capsys):
     with Server(archive) as server:
         data = fetch(server, monkeypatch)
-        assert len(data) == 70 and data.left_out == {"not a picture": 1}
+        assert len(data) == 70 and data.left_out == {"not an image": 1}
         assert data.index[0]["source"] == "images/face-0000.png"
         assert asked(server) == ["GetDatasetMetadata", "DownloadDataset", "archive.zip"] and not tokens(server)
     text = capsys.readouterr().out
@@ -298,5 +298,5 @@ def test_by_script(home, monkeypatch, archive):
         monkeypatch.setenv("http_proxy", server.url)
         done = command("data", "anime-faces", "--image-size", 32, home=home)
     assert done.returncode == 0, done.stderr
-    assert "consent" in done.stdout and "70 pictures of 32 px" in done.stdout
+    assert "consent" in done.stdout and "70 images of 32 px" in done.stdout
     assert zipfile.is_zipfile(home / "data" / "downloads" / "anime-faces.zip")

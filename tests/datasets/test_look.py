@@ -1,11 +1,11 @@
-"""The look at pictures before they are trained on, and what may be asked for when they are packed."""
+"""The look at images before they are trained on, and what may be asked for when they are packed."""
 
 import csv
 import io
 
 import numpy as np
 import pytest
-from makers import drawing, encoded, fill_folder, pack, pictures
+from makers import drawing, encoded, fill_folder, images, pack
 from PIL import Image
 
 import toongan
@@ -47,7 +47,7 @@ def test_what_a_look_finds(home, faces, capsys):
     ]  # fmt: skip
     assert [row[0] for row in found if row[1] == "face elsewhere"] == ["moved.png"]
     with Image.open(data.folder / "preview.png") as sheet:
-        assert sheet.height > sheet.width > 500, "text, pictures, pairs, and the one that lies elsewhere"
+        assert sheet.height > sheet.width > 500, "text, images, pairs, and the one that lies elsewhere"
     fewer = toongan.prepare(DataConfig(folder, image_size=64, skip_alike=True), progress=False)
     assert len(fewer) == len(data) - 5 and not any(row["source"][0] in "as" for row in fewer.index)
     assert len(fewer.hashes) == len(fewer) and fewer.fingerprint != data.fingerprint
@@ -55,7 +55,7 @@ def test_what_a_look_finds(home, faces, capsys):
     assert len(some) == 70 and {row["source"] for row in some.index} <= {row["source"] for row in fewer.index}
 
 
-def test_pictures_that_differ_are_not_alike(faces):
+def test_images_that_differ_are_not_alike(faces):
     images = np.stack([np.asarray(face.resize((64, 64))) for face in faces])
     coloured = images.copy()
     coloured[1] = images[0] // 2  # of one hash, and another colour
@@ -78,35 +78,35 @@ def test_blocks_do_not_change_what_is_found(faces, monkeypatch):
 
 
 def test_too_few_remain(home):
-    files = pictures(40) | {f"again-{n}.jpg": encoded(drawing(n), "JPEG", quality=95, subsampling=0) for n in range(40)}
+    files = images(40) | {f"again-{n}.jpg": encoded(drawing(n), "JPEG", quality=95, subsampling=0) for n in range(40)}
     folder = f"folder:{fill_folder(home / 'mine', files)}"
-    with pytest.raises(ToonGANError, match="skip_alike leaves 40 of .* pictures, and 64 are needed; do without it"):
+    with pytest.raises(ToonGANError, match="skip_alike leaves 40 of .* images, and 64 are needed; do without it"):
         pack(folder, skip_alike=True)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_wide_pictures(home, fit, capsys):
+def test_wide_images(home, fit, capsys):
     """A red middle between a blue and a yellow end: cut off, kept between bars of the edges' grey, or squeezed."""
     wide = np.full((40, 80, 3), 90, np.uint8)
     wide[4:-4, :20], wide[4:-4, 20:60], wide[4:-4, 60:] = (0, 0, 255), (255, 0, 0), (255, 255, 0)
     files = {f"{n}.png": encoded(Image.fromarray(np.roll(wide, (0, 0), (0, 1)) ^ np.uint8(n % 2))) for n in range(2)}
-    files |= pictures(70)
+    files |= images(70)
     data = toongan.prepare(DataConfig(f"folder:{fill_folder(home / 'mine', files)}", image_size=32, fit=fit))
     rows = [row for row, one in enumerate(data.index) if not one["source"].startswith("face")]
-    picture = data.images[rows[0]].astype(int)
-    middle, left, top = picture[16, 16], picture[16, 1], picture[2, 16]
+    image = data.images[rows[0]].astype(int)
+    middle, left, top = image[16, 16], image[16, 1], image[2, 16]
     assert (middle == (255, 0, 0)).all()
     assert (left == ((255, 0, 0) if fit == "crop" else (0, 0, 255))).all()
     assert (abs(top - 90) <= 16).all(), "the bars, or the edge itself"
-    assert (abs(picture[7, 16] - 90) <= 16).all() == (fit == "pad")
+    assert (abs(image[7, 16] - 90) <= 16).all() == (fit == "pad")
     said = capsys.readouterr().out
     assert "2 were not square: of their longer side, 50% is" in said
     assert ("--fit pad keeps all of it" in said) == (fit == "crop")
     assert data.folder.name == {"crop": "32px", "pad": "32px-pad", "stretch": "32px-stretch"}[fit]
 
 
-def test_padding_of_square_pictures_changes_nothing(home):
-    folder = f"folder:{fill_folder(home / 'mine', pictures(70))}"
+def test_padding_of_square_images_changes_nothing(home):
+    folder = f"folder:{fill_folder(home / 'mine', images(70))}"
     assert pack(folder, fit="pad").fingerprint == pack(folder).fingerprint
 
 
@@ -118,7 +118,7 @@ def film(numbers: range, kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_frames(home, kind):
-    files = pictures(70) | {f"film.{kind.lower()}": film(range(100, 130), kind), "film.csv": b"hair, 3, 9\n"}
+    files = images(70) | {f"film.{kind.lower()}": film(range(100, 130), kind), "film.csv": b"hair, 3, 9\n"}
     folder = f"folder:{fill_folder(home / 'mine', files)}"
     assert len(pack(folder)) == 71
     data = pack(folder, frames=True)
@@ -134,7 +134,7 @@ def test_frames(home, kind):
 
 def test_a_film_is_cut_short(home):
     whole = film(range(100, 130), "GIF")
-    files = pictures(70) | {"film.gif": whole[: len(whole) // 2]}
+    files = images(70) | {"film.gif": whole[: len(whole) // 2]}
     data = pack(f"folder:{fill_folder(home / 'mine', files)}", frames=True)
     assert 72 <= len(data) < 100, "what can be read is used"
 
@@ -143,12 +143,12 @@ def test_still_frames_come_once(home):
     first, *others = [drawing(number // 5) for number in range(1000, 1050)]
     data = io.BytesIO()
     first.save(data, "WEBP", save_all=True, append_images=others, duration=50, lossless=True, minimize_size=False)
-    packed = pack(f"folder:{fill_folder(home / 'mine', pictures(70) | {'a.webp': data.getvalue()})}", frames=True)
+    packed = pack(f"folder:{fill_folder(home / 'mine', images(70) | {'a.webp': data.getvalue()})}", frames=True)
     assert len(packed) == 80
 
 
 def test_all_frames_of_a_film_are_held_out_or_none(home):
-    """Else a run would be judged by pictures that it has nearly seen."""
+    """Else a run would be judged by images that it has nearly seen."""
     films = {
         f"{letter}.webp": film(range(start, start + 9), "WEBP")
         for start, letter in zip(range(0, 900, 30), "abcdefghijklmnop")

@@ -1,6 +1,6 @@
 """Files as chance makes them: whole ones come through unchanged, broken ones are named, and nothing else happens.
 
-Anything but a picture, labels, a reason, or a sentence for the user (`ToonGANError`) is a failure.
+Anything but an image, labels, a reason, or a sentence for the user (`ToonGANError`) is a failure.
 """
 
 import csv
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from makers import CARTOON_SET_ATTRIBUTES, drawing, encoded, fill_folder, make_tar, make_zip, pictures, tiff
+from makers import CARTOON_SET_ATTRIBUTES, drawing, encoded, fill_folder, images, make_tar, make_zip, tiff
 from PIL import Image
 
 import toongan
@@ -23,10 +23,10 @@ from toongan.datasets.archives import ArchiveSource
 from toongan.datasets.catalogue import OwnSet
 from toongan.datasets.folders import FolderSource
 from toongan.datasets.names import printable
-from toongan.datasets.outcomes import Form, Labels, LeftOut, Picture, run_task
+from toongan.datasets.outcomes import Form, Labels, LeftOut, Usable, run_task
 from toongan.datasets.reading import outcomes_of
 
-SOAK = 3000  # mutated archives; as many tables, and twice as many pictures
+SOAK = 3000  # mutated archives; as many tables, and twice as many images
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's remarks on odd files
 
@@ -54,7 +54,7 @@ def place(tmp_path_factory) -> Path:
 # --- what is mutated --------------------------------------------------------------------------
 
 
-def whole_pictures() -> dict[str, bytes]:
+def whole_images() -> dict[str, bytes]:
     small, grey = drawing(7, 24, 18), Image.fromarray((np.arange(432).reshape(18, 24) * 151).astype(np.uint16))
     exif = Image.Exif()
     exif[0x0112], exif[0x0131] = 6, "Krita"
@@ -148,7 +148,7 @@ def mutated(data: bytes, other: bytes, changes: list[tuple[str, int, int, int]])
 
 def check(outcome) -> None:
     """An outcome that the packing can write down and a person can read."""
-    if isinstance(outcome, Picture):
+    if isinstance(outcome, Usable):
         assert outcome.pixels.shape == (32, 32, 3) and outcome.pixels.dtype == np.uint8
         text = outcome.source
     elif isinstance(outcome, Labels):
@@ -179,12 +179,12 @@ def test_whole_files_come_through(place, tree, kind):
     files, wanted = {}, {}
     for (name, ending), levels in tree.items():
         small = Image.fromarray(np.frombuffer(levels, np.uint8).reshape(3, 3, 3) // 64 * 64)
-        picture = small.resize((32, 32), Image.Resampling.NEAREST)
+        image = small.resize((32, 32), Image.Resampling.NEAREST)
         if any(printable(name) == printable(other.partition("/")[2].rpartition(".")[0]) for other in files):
             continue
-        files[f"d/{name}.{ending}"] = encoded(picture, ENDINGS[ending])
+        files[f"d/{name}.{ending}"] = encoded(image, ENDINGS[ending])
         files[f"d/{name}.csv"] = labels(1 + levels[0] % 5)
-        wanted[printable(f"d/{name}.{ending}")] = (np.asarray(picture), 1 + levels[0] % 5)
+        wanted[printable(f"d/{name}.{ending}")] = (np.asarray(image), 1 + levels[0] % 5)
     before = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     root = place / "tree" / hashlib.sha256(repr(sorted(before.items())).encode()).hexdigest()[:16]
     if kind == "folder":
@@ -192,7 +192,7 @@ def test_whole_files_come_through(place, tree, kind):
     else:
         source = ArchiveSource({"zip": make_zip, "tar": make_tar}[kind](root.with_suffix(f".{kind}"), files))
     outcomes = [outcome for task in source.tasks(0) for outcome in run_task(task, Form(32))]
-    found = {outcome.source: outcome for outcome in outcomes if isinstance(outcome, Picture)}
+    found = {outcome.source: outcome for outcome in outcomes if isinstance(outcome, Usable)}
     beside = {outcome.key: outcome.labels for outcome in outcomes if isinstance(outcome, Labels)}
     assert found.keys() == wanted.keys() and len(outcomes) == 2 * len(wanted)
     for name, (pixels, count) in wanted.items():
@@ -231,18 +231,18 @@ def test_names_of_any_bytes_come_out_legibly(place, name):
         file.write(encoded(drawing(1, 4, 4)))
     (task,) = FolderSource(Path(os.fsdecode(root))).tasks(0)
     (outcome,) = run_task(task, Form(32))
-    assert isinstance(outcome, Picture) and outcome.source == printable(os.fsdecode(b"x" + name + b".png"))
+    assert isinstance(outcome, Usable) and outcome.source == printable(os.fsdecode(b"x" + name + b".png"))
     assert outcome.source.isprintable() or not any(ord(c) < 32 or c in "\x7f\u2028\u202e" for c in outcome.source)
     outcome.source.encode("utf-8")
 
 
 # --- broken ones are named --------------------------------------------------------------------
 
-WHOLE = whole_pictures()
+WHOLE = whole_images()
 kinds = st.sampled_from(list(WHOLE))
 
 
-def check_picture(name: str, other: str, changes) -> None:
+def check_image(name: str, other: str, changes) -> None:
     data = mutated(WHOLE[name], WHOLE[other], changes)
     outcome = outcomes_of(name, data, Form(32), {})[0]
     check(outcome)
@@ -274,17 +274,17 @@ def archives(place) -> dict[str, bytes]:
 
 def test_what_is_mutated_was_whole(archives, place):
     for name, data in WHOLE.items():
-        assert isinstance(outcomes_of(name, data, Form(32), {})[0], Picture) or name == "phone.heic", name
+        assert isinstance(outcomes_of(name, data, Form(32), {})[0], Usable) or name == "phone.heic", name
     for name, data in archives.items():
         (place / name).write_bytes(data)
         outcomes = [outcome for task in ArchiveSource(place / name).tasks(0) for outcome in run_task(task, Form(32))]
-        assert [type(outcome) for outcome in outcomes[:4]] == [Picture, Labels, Picture, Picture], name
+        assert [type(outcome) for outcome in outcomes[:4]] == [Usable, Labels, Usable, Usable], name
 
 
 @given(kinds, kinds, MUTATIONS)
 @settings(800)
-def test_mutated_pictures(name, other, changes):
-    check_picture(name, other, changes)
+def test_mutated_images(name, other, changes):
+    check_image(name, other, changes)
 
 
 @given(kinds, MUTATIONS)
@@ -304,7 +304,7 @@ def test_mutated_archives(place, archives, data, changes):
 @settings(3)
 def test_folders_with_mutated_files_are_packed_and_left_as_they_are(place, broken):
     """Through the front door, with every file either in index.csv or in left-out.csv."""
-    files = pictures(64) | {
+    files = images(64) | {
         f"{number}-{name}": mutated(WHOLE[name], WHOLE[other], changes)
         for number, (name, other, changes) in enumerate(broken)
     }
@@ -319,13 +319,13 @@ def test_folders_with_mutated_files_are_packed_and_left_as_they_are(place, broke
 
 @pytest.mark.soak
 def test_thousands_of_mutated_files(place, archives):
-    done = dict.fromkeys(("pictures", "archives", "tables"), 0)
+    done = dict.fromkeys(("images", "archives", "tables"), 0)
 
     @given(kinds, kinds, MUTATIONS)
     @settings(2 * SOAK)
-    def pictures_(name, other, changes):
-        done["pictures"] += 1
-        check_picture(name, other, changes)
+    def images_(name, other, changes):
+        done["images"] += 1
+        check_image(name, other, changes)
 
     @given(st.data(), MUTATIONS)
     @settings(SOAK)
@@ -340,6 +340,6 @@ def test_thousands_of_mutated_files(place, archives):
         done["tables"] += 1
         check_table(other, changes)
 
-    pictures_(), archives_(), tables()
+    images_(), archives_(), tables()
     print(f"{sum(done.values()):,} mutated files: {done}")
     assert sum(done.values()) >= 4000

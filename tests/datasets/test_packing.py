@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY, command
-from makers import drawing, encoded, fill_folder, make_tar, pictures
+from makers import drawing, encoded, fill_folder, images, make_tar
 
 import toongan
 from toongan.datasets import outcomes, packed, packing, reading
@@ -57,7 +57,7 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 def test_killed_while_packing_goes_on_to_the_same_bytes(home, dataset, count, tmp_path_factory):
     """kill -9, several times, at moments spread over the work; then to the end."""
     if dataset == SOURCE:
-        fill_folder(home / "mine", pictures(count) | {"a.txt": b"x"})
+        fill_folder(home / "mine", images(count) | {"a.txt": b"x"})
     for share in (0.1, 0.4, 0.8):
         process = start(home, dataset, "--count", count)
         wait_for(
@@ -86,10 +86,10 @@ def test_killed_while_packing_goes_on_to_the_same_bytes(home, dataset, count, tm
 
 def test_what_was_done_is_not_done_again(home, monkeypatch):
     """After an interrupt the rest is decoded, and only the rest."""
-    fill_folder(home / "mine", pictures(640))
+    fill_folder(home / "mine", images(640))
     monkeypatch.setattr(packing, "cores", lambda: 1)
     decoded = []
-    read = reading.pictures_in
+    read = reading.images_in
 
     def counted(data: bytes, form: Form):
         decoded.append(data)
@@ -97,7 +97,7 @@ def test_what_was_done_is_not_done_again(home, monkeypatch):
             raise KeyboardInterrupt  # in the middle of the seventh task of 64
         return read(data, form)
 
-    monkeypatch.setattr(reading, "pictures_in", counted)
+    monkeypatch.setattr(reading, "images_in", counted)
     with pytest.raises(KeyboardInterrupt):
         prepare(home)
     assert len(prepare(home)) == 640
@@ -105,7 +105,7 @@ def test_what_was_done_is_not_done_again(home, monkeypatch):
 
 
 def test_changed_source_begins_anew(home, monkeypatch):
-    folder = fill_folder(home / "mine", pictures(640))
+    folder = fill_folder(home / "mine", images(640))
     monkeypatch.setattr(packing, "cores", lambda: 1)
     monkeypatch.setattr(packing, "COMMIT_SECONDS", 0)
     with monkeypatch.context() as patch:
@@ -119,7 +119,7 @@ def test_changed_source_begins_anew(home, monkeypatch):
 
 @pytest.mark.parametrize("command", [("data",), ("train", "--dataset")], ids=" ".join)
 def test_interrupt_says_how_to_go_on(home, command):
-    fill_folder(home / "mine", pictures(6000))
+    fill_folder(home / "mine", images(6000))
     process = start(home, SOURCE, command=command)
     wait_for(lambda: list((home / "data").glob("*/.32px.part/journal.sqlite")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
@@ -133,8 +133,8 @@ def test_interrupt_says_how_to_go_on(home, command):
 @pytest.mark.parametrize("dataset", [SOURCE, "tar:{home}/faces.tgz", "avatars"])
 def test_disk_full_while_packing(home, small_disk, dataset):
     """One sentence; after making space it goes on."""
-    fill_folder(home / "mine", pictures(900))
-    make_tar(home / "faces.tgz", pictures(900))
+    fill_folder(home / "mine", images(900))
+    make_tar(home / "faces.tgz", images(900))
     small_disk.fill()
     arguments = ["data", dataset.format(home=home), "--image-size", 32, "--count", 900]
     done = small_disk.run(*arguments)
@@ -146,12 +146,12 @@ def test_disk_full_while_packing(home, small_disk, dataset):
     small_disk.free()
     done = small_disk.run(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "900 pictures of 32 px" in done.stdout
+    assert "900 images of 32 px" in done.stdout
 
 
 def test_kill_between_the_two_renames(home, monkeypatch):
     """The moment between the old copy's leaving and the new one's coming."""
-    folder = fill_folder(home / "mine", pictures(70))
+    folder = fill_folder(home / "mine", images(70))
     before = prepare(home)
     (folder / "new.png").write_bytes(encoded(drawing(5000)))
     rename = os.replace
@@ -171,7 +171,7 @@ def test_kill_between_the_two_renames(home, monkeypatch):
 
 
 def test_two_processes_pack_once(home):
-    fill_folder(home / "mine", pictures(3000))
+    fill_folder(home / "mine", images(3000))
     first = start(home, SOURCE)
     wait_for(lambda: list((home / "data").glob("*/.32px.part")), first)
     second = start(home, SOURCE)
@@ -179,11 +179,11 @@ def test_two_processes_pack_once(home):
     assert first.returncode == second.returncode == 0
     assert "Packing" in texts[0] and "Packing" not in texts[1]
     assert f"is being made by process {first.pid} since " in texts[1]
-    assert all("3,000 pictures of 32 px" in text for text in texts)
+    assert all("3,000 images of 32 px" in text for text in texts)
 
 
 def test_home_that_cannot_be_written(home):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     (home / "data").write_text("in the way")
     with pytest.raises(toongan.ToonGANError, match="Cannot write to .*TOONGAN_HOME"):
         prepare(home)
@@ -198,11 +198,11 @@ def test_duplicates_among_avatars_are_drawn_over(home, monkeypatch):
     monkeypatch.setattr(packing, "cores", lambda: 1)
     data = prepare(home, 100, "avatars")
     assert len(data) == 100 and data.left_out[outcomes.DUPLICATE] >= 99
-    assert len({picture.tobytes() for picture in data.images}) == 100
+    assert len({image.tobytes() for image in data.images}) == 100
 
 
 def test_a_worker_that_dies_is_reported(home, monkeypatch):
-    fill_folder(home / "mine", pictures(3000))
+    fill_folder(home / "mine", images(3000))
     passed, calls = packing.Part.passed, []
 
     def kills_a_child(part, task):
@@ -225,7 +225,7 @@ def test_header_has_one_length_for_every_count():
 
 @pytest.mark.parametrize("name", ["images.npy", "meta.json"])
 def test_damaged_folder_is_named(home, name):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     folder = prepare(home).folder
     (folder / name).write_bytes(b"")
     with pytest.raises(toongan.ToonGANError, match="32px is damaged; delete it"):
@@ -235,7 +235,7 @@ def test_damaged_folder_is_named(home, name):
 @pytest.mark.parametrize("name", ["images.npy", "index.csv", "meta.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty"])
 def test_damaged_folder_is_made_anew_while_its_source_is_there(home, name, damage):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     data = prepare(home)
     path = data.folder / name
     path.unlink() if damage == "missing" else path.write_bytes(b"")
@@ -243,21 +243,21 @@ def test_damaged_folder_is_made_anew_while_its_source_is_there(home, name, damag
 
 
 def test_count_above_what_a_folder_holds(home):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     folder = prepare(home).folder
-    with pytest.raises(toongan.ToonGANError, match="count is 71, but .* holds 70 pictures"):
+    with pytest.raises(toongan.ToonGANError, match="count is 71, but .* holds 70 images"):
         packed.open_packed(folder, 71)
 
 
 def test_damaged_journal_begins_anew(home):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     part = home / "data" / toongan.datasets.find(SOURCE.format(home=home)).folder / ".32px.part"
     part.mkdir(parents=True)
     (part / "journal.sqlite").write_bytes(b"no data base")
     assert len(prepare(home)) == 70
 
 
-def test_meta_tells_where_pictures_come_from(home):
+def test_meta_tells_where_images_come_from(home):
     data = prepare(home, 64, "avatars:lorelei")
     meta = json.loads((data.folder / "meta.json").read_text(encoding="utf-8"))
     assert meta["dataset"] == "avatars:lorelei" and meta["license"] == "CC0 1.0"
@@ -266,20 +266,20 @@ def test_meta_tells_where_pictures_come_from(home):
 
 
 def test_memory_stays_flat():
-    """Ten times the pictures, no more memory: the process that packs holds none of them."""
+    """Ten times the images, no more memory: the process that packs holds none of them."""
     code = """
 import re, sys, numpy as np
 from pathlib import Path
 from toongan.datasets.packing import pack
-from toongan.datasets.outcomes import Form, Picture
+from toongan.datasets.outcomes import Form, Usable
 class Task:
     size = work = 100
     def __init__(self, start): self.start = start
     def run(self, form):
         pixels = np.zeros((form.image_size, form.image_size, 3), np.uint8)
-        return [Picture(f"a-{i}", i.to_bytes(32, "big"), pixels, {"hair": str(i % 7)}) for i in range(self.start, self.start + 100)]
+        return [Usable(f"a-{i}", i.to_bytes(32, "big"), pixels, {"hair": str(i % 7)}) for i in range(self.start, self.start + 100)]
 class Source:
-    unit = "pictures"
+    unit = "images"
     def signature(self): return {}
     def amount(self, signature): return None
     def tasks(self, skip): return map(Task, range(0, int(sys.argv[2]), 100))
@@ -302,7 +302,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 
 def test_sqlite_journal_is_gone_at_the_end(home):
-    fill_folder(home / "mine", pictures(70))
+    fill_folder(home / "mine", images(70))
     assert sorted(path.name for path in prepare(home).folder.iterdir()) == [
         "images.npy", "index.csv", "look.csv", "look.json", "meta.json", "preview.png",
     ]  # fmt: skip
@@ -316,7 +316,7 @@ def test_command_line_names_the_data_set(tmp_path):
 
 def test_a_folder_whose_name_is_no_text(home):
     raw = os.fsencode(home) + b"/bytes-\xff"
-    fill_folder(Path(os.fsdecode(raw)), pictures(70))
+    fill_folder(Path(os.fsdecode(raw)), images(70))
     dataset = f"folder:{os.fsdecode(raw)}"
     data = prepare(home, dataset=dataset)
     assert len(data) == 70

@@ -48,7 +48,7 @@ def test_replicas_stay_equal_and_share_the_data(tmp_path):
     for name in ("classic", "modern", "asked"):
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
         assert all(torch.equal(value, second["weights"][key]) for key, value in first["weights"].items())
-        assert len(set(first["pictures"] + second["pictures"])) == 128  # one epoch: every picture, and each once
+        assert len(set(first["images"] + second["images"])) == 128  # one epoch: every image, and each once
 
 
 def test_run_is_like_that_of_one_process(two_ranks, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
         assert (on_a_gpu.batch_size, on_a_gpu.base_channels) == (64, 64)
 
 
-def test_sixty_four_pictures_are_trained_on_without_any_option(home):
+def test_sixty_four_images_are_trained_on_without_any_option(home):
     """56 of them, since 8 are held out: fewer than the usual batch."""
     folder = home / "mine"
     folder.mkdir()

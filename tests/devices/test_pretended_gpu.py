@@ -33,10 +33,10 @@ def trainer_on(
     augment: str = "none",
     **options,
 ) -> Trainer:
-    pictures = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
     machine = Machine.on(device, precision, **options)
     config = toongan.TrainConfig(recipe=recipe, augment=augment, **TINY)
-    return Trainer(config, place(pictures, machine.device), machine, asked=asked)
+    return Trainer(config, place(images, machine.device), machine, asked=asked)
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -183,7 +183,7 @@ def test_no_other_thread_waits_while_a_step_is_recorded(monkeypatch):
         monkeypatch.setattr(
             gpu, "keep", lambda tensor, keep=gpu.keep: (held.append(graphs.quiet.locked()), keep(tensor))
         )
-        gpu.memory = 1000  # so that pictures are fetched by a thread
+        gpu.memory = 1000  # so that images are fetched by a thread
         trainer = trainer_on(torch.device("cuda", 0), "fp16")
         trainer.step(0, 10)
         assert trainer.graph is not None and held and all(held)
@@ -212,8 +212,8 @@ def test_trained_stopped_resumed_judged_and_drawn(home, few_faces, card, recipe)
         info = stopped.info()
         assert info["device"] == card and info["settings"]["precision"] == PRECISION[card] and info["done"] == STEPS
         toongan.evaluate(toongan.EvaluateConfig("stopped", count=8), progress=False)
-        picture = toongan.generate(toongan.GenerateConfig("stopped", count=4, out=home / "faces.png"))
-    assert picture.is_file() and json.loads((stopped.checkpoints / "metrics.json").read_text())["device"] == card
+        image = toongan.generate(toongan.GenerateConfig("stopped", count=4, out=home / "faces.png"))
+    assert image.is_file() and json.loads((stopped.checkpoints / "metrics.json").read_text())["device"] == card
     one, other = (torch.load(run.generator_path, weights_only=True) for run in (whole, stopped))
     assert all(value.device.type == "cpu" for value in one.values())
     assert all(torch.allclose(one[name], other[name], atol=2e-3) for name in one)

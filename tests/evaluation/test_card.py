@@ -27,8 +27,8 @@ def test_a_good_card_has_nothing_to_add_and_a_bad_one_says_what():
     }
     expected = {
         "memorisation": "G copies: 40 %",
-        "count": "100 pictures are few",
-        "variety": "G repeats itself: its pictures are only 3 % as varied",
+        "count": "100 images are few",
+        "variety": "G repeats itself: its images are only 3 % as varied",
         "figures": "precision and recall are 0",
         "attributes": "top: 2 of 34 values forgotten: bob, none.",
         "wishes": "Asked for it, G draws it in fewer than half of the cases that are possible: eyes.",
@@ -37,4 +37,4 @@ def test_a_good_card_has_nothing_to_add_and_a_bad_one_says_what():
         said = card.findings({**GOOD, key: bad[key]})
         assert text in said[0], key
         if key == "attributes":
-            assert "cannot read them on real pictures: eyes." in said[1]
+            assert "cannot read them on real images: eyes." in said[1]

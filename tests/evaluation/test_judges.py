@@ -10,14 +10,14 @@ CHANCE = np.random.default_rng(0)
 
 
 def woven(real: np.ndarray, by: int = 12) -> np.ndarray:
-    """Pictures under a checkerboard of single pixels."""
+    """Images under a checkerboard of single pixels."""
     rows, columns = np.indices(real.shape[1:3])
     weave = by * ((rows + columns) % 2 * 2 - 1)[None, :, :, None]
     return np.clip(real.astype(int) + weave, 0, 255).astype(np.uint8)
 
 
 def smudged(count: int, side: int = 32) -> np.ndarray:
-    """Pictures of a few large blots."""
+    """Images of a few large blots."""
     small = CHANCE.integers(40, 216, (count, 4, 4, 3), np.uint8)
     return small.repeat(side // 4, 1).repeat(side // 4, 2)
 
@@ -35,11 +35,11 @@ def test_a_weave_is_far_at_the_finest_octave_and_near_at_the_next(tmp_path, monk
     with monkeypatch.context() as patch:
         seen = []
         compute = mobilenet.computed
-        patch.setattr(mobilenet, "computed", lambda pictures, *rest: seen.append(pictures) or compute(pictures, *rest))
+        patch.setattr(mobilenet, "computed", lambda images, *rest: seen.append(images) or compute(images, *rest))
         assert judges.octaves(drawn, real, other, keep=tmp_path) == found
         assert [np.array_equal(each, judges.shrunk(drawn, by)) for each, by in zip(seen, (1, 2, 4), strict=True)]
         judges.octaves(drawn, real, other[::-1], keep=tmp_path)
-        assert len(seen) == 9, "other pictures are not taken for those that are kept"
+        assert len(seen) == 9, "other images are not taken for those that are kept"
     assert list(found) == ["1", "2", "4"]
     finest, next_one = found["1"], found["2"]
     assert finest["frechet_distance"]["generated"] > 2 * finest["frechet_distance"]["floor"]
@@ -81,9 +81,9 @@ def test_a_reader_of_attributes_judges_by_what_it_reads():
     kinds = CHANCE.integers(0, 2, 400)
     labels = [{"shape": ("left", "right")[kind]} for kind in kinds]
     canvas = CHANCE.integers(190, 210, (400, 32, 32, 3), np.uint8)  # no two alike
-    for picture, kind in zip(canvas, kinds):
+    for image, kind in zip(canvas, kinds):
         at = int(CHANCE.integers(4, 10)) + 14 * kind
-        picture[8:20, at : at + 4] = 30
+        image[8:20, at : at + 4] = 30
     reader = metrics.AttributeReader(canvas[:200], labels[:200], seen=2000)
     blank = CHANCE.integers(190, 210, (100, 32, 32, 3), np.uint8)
     found = judges.by_reader(reader, blank, canvas[200:300], canvas[300:])

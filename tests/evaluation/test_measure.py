@@ -7,7 +7,7 @@ import socket
 import pytest
 import torch
 from conftest import TINY, command
-from makers import drawing, encoded, fill_folder, pictures
+from makers import drawing, encoded, fill_folder, images
 from PIL import Image
 from test_card import GOOD
 
@@ -52,7 +52,7 @@ def test_evaluate_writes_the_same_card_twice(shared_home, home):
     assert without_time(folder / "metrics.json") == first
     assert "Fréchet distance, MobileNetV2" in done.stdout and "floor: real against real" in done.stdout
     assert "224 px, bilinear with antialias" in done.stdout and " minutes on CPU" in done.stdout
-    assert "16 generated pictures against 16 held out from 128 of avatars, seed 0" in done.stdout
+    assert "16 generated images against 16 held out from 128 of avatars, seed 0" in done.stdout
     for text in (done.stdout, done.stderr, first):
         assert "FID" not in text and "fid" not in text.lower().replace("torch-fidelity", "")
     card = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -70,14 +70,14 @@ def test_a_collapsed_generator_is_named_without_a_network(shared_home, home, off
     torch.save(state | {name: torch.zeros_like(state[name])}, folder / "G.pth")
     cli.main(["evaluate", "--run", "tiny", "--device", "cpu"])
     out = capsys.readouterr().out
-    assert "G repeats itself: its pictures are only 0 % as varied as real ones." in out
+    assert "G repeats itself: its images are only 0 % as varied as real ones." in out
     card = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert card["figures"]["recall"]["generated"] == 0
 
 
 @pytest.mark.parametrize("held_out, says", [(True, False), (None, True)])
-def test_a_run_that_was_trained_on_all_pictures_says_so(shared_home, home, held_out, says):
-    """Runs of earlier versions: True where pictures were held out by their position, nothing where none were."""
+def test_a_run_that_was_trained_on_all_images_says_so(shared_home, home, held_out, says):
+    """Runs of earlier versions: True where images were held out by their position, nothing where none were."""
     folder = copy_of(shared_home, home)
     info = json.loads((folder / "run.json").read_text())
     info["data"].pop("held_out", None)
@@ -88,11 +88,11 @@ def test_a_run_that_was_trained_on_all_pictures_says_so(shared_home, home, held_
     against = measure.Evaluation(config, progress=False).provenance()
     assert against["never_trained_on"] is not says and against["as_in_training"]
     said = card.findings({**GOOD, "compared_with": against})
-    assert any("trained on all pictures" in sentence for sentence in said) is says
+    assert any("trained on all images" in sentence for sentence in said) is says
     assert len(said) == says
 
 
-def test_pictures_without_labels_leave_attributes_out(shared_home, home):
+def test_images_without_labels_leave_attributes_out(shared_home, home):
     copy_of(shared_home, home)
     folder = home / "mine"
     folder.mkdir()
@@ -106,9 +106,9 @@ def test_pictures_without_labels_leave_attributes_out(shared_home, home):
     assert not against["as_in_training"] and not against["never_trained_on"], "nobody knows what these 64 are"
 
 
-def test_a_picture_added_later_makes_no_trained_picture_a_held_out_one(home):
-    """The card's promise holds for the changed folder, and another folder's pictures get none."""
-    folder = fill_folder(home / "mine", pictures(200))
+def test_an_image_added_later_makes_no_trained_image_a_held_out_one(home):
+    """The card's promise holds for the changed folder, and another folder's images get none."""
+    folder = fill_folder(home / "mine", images(200))
     settings = dict(count=None, dataset=f"folder:{folder}", kimg=0.32, device="cpu")
     run = toongan.train(toongan.TrainConfig(run="r", **{**TINY, **settings}), progress=False)
     before = toongan.prepare(toongan.DataConfig(f"folder:{folder}", image_size=32), progress=False)

@@ -15,12 +15,12 @@ PAIRS = torch.cartesian_prod(torch.arange(2), torch.arange(2))
 
 
 def painted(numbers: np.ndarray) -> np.ndarray:
-    """Pictures, uint8 `(N, 32, 32, 3)`: a bar on one side, on dark or light ground."""
-    pictures = CHANCE.integers(0, 40, (len(numbers), 32, 32, 3)).astype(int)
-    pictures += np.where(numbers[:, 1] == 1, 90, 20)[:, None, None, None]
-    for picture, side in zip(pictures, numbers[:, 0]):
-        picture[:, 4 + 16 * side : 12 + 16 * side] += 100
-    return pictures.clip(0, 255).astype(np.uint8)
+    """Images, uint8 `(N, 32, 32, 3)`: a bar on one side, on dark or light ground."""
+    images = CHANCE.integers(0, 40, (len(numbers), 32, 32, 3)).astype(int)
+    images += np.where(numbers[:, 1] == 1, 90, 20)[:, None, None, None]
+    for image, side in zip(images, numbers[:, 0]):
+        image[:, 4 + 16 * side : 12 + 16 * side] += 100
+    return images.clip(0, 255).astype(np.uint8)
 
 
 class Painter(nn.Module):
@@ -35,16 +35,16 @@ class Painter(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         wishes = torch.stack([latent[:, 2:4].argmax(1), latent[:, 4:6].argmax(1)], 1)
-        pictures = torch.from_numpy(painted(self.see(wishes, latent).numpy()))
-        return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = torch.from_numpy(painted(self.see(wishes, latent).numpy()))
+        return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @pytest.fixture(scope="module")
 def judges():
     numbers = PAIRS.repeat(60, 1)
     labels = [{name: VALUES[name][row[place]] for place, name in enumerate(VALUES)} for row in numbers.tolist()]
-    pictures = painted(numbers.numpy())
-    return metrics.AttributeReader(pictures[:160], labels[:160], seen=4000), pictures[160:], labels[160:]
+    images = painted(numbers.numpy())
+    return metrics.AttributeReader(images[:160], labels[:160], seen=4000), images[160:], labels[160:]
 
 
 def ignoring(wishes: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_one_that_changes_more_than_it_was_asked_to(judges):
 
 
 def test_what_the_reader_cannot_read_is_left_out(judges):
-    reader, pictures, labels = judges
+    reader, images, labels = judges
     painter = Painter(lambda wishes, _: wishes)
     painter.attributes = Attributes({"mood": ["", "glad"], "tone": ["dark", "light"]}, PAIRS)
-    assert list(obedience(painter, reader, pictures, labels)) == ["tone"]
+    assert list(obedience(painter, reader, images, labels)) == ["tone"]

@@ -26,10 +26,10 @@ def test_features_are_those_of_torchvisions_net(drawn):
 
     net = mobilenet_v2(weights=None).features.eval()
     net.load_state_dict(load_weights())
-    pictures = torch.from_numpy(drawn[0][:4]).permute(0, 3, 1, 2) / 255
-    pictures = normalize(resize(pictures, [224, 224], antialias=True), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    images = torch.from_numpy(drawn[0][:4]).permute(0, 3, 1, 2) / 255
+    images = normalize(resize(images, [224, 224], antialias=True), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
-        expected = net(pictures).mean((2, 3)).numpy()
+        expected = net(images).mean((2, 3)).numpy()
     np.testing.assert_allclose(features_of(drawn[0][:4]), expected, atol=2e-3)
 
 

@@ -27,14 +27,14 @@ STEPS = 40
 
 @pytest.fixture(scope="session")
 def two_kinds(tmp_path_factory):
-    """A folder of folders: dark pictures with a light bar on the left, or on the right; three of a third kind."""
-    folder, chance = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    """A folder of folders: dark images with a light bar on the left, or on the right; three of a third kind."""
+    folder, chance = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for kind, at, count in (("left", 4, 70), ("right", 20, 70), ("both", 12, 3)):
         (folder / kind).mkdir()
         for number in range(count):
-            picture = chance.integers(30, 60, (32, 32, 3), np.uint8)
-            picture[:, at : at + 8] += 150
-            Image.fromarray(picture).save(folder / kind / f"{number}.png")
+            image = chance.integers(30, 60, (32, 32, 3), np.uint8)
+            image[:, at : at + 8] += 150
+            Image.fromarray(image).save(folder / kind / f"{number}.png")
     return folder
 
 
@@ -136,14 +136,14 @@ def test_two_nets_of_which_one_knows_wishes_do_not_judge_together(kinds):
         draw_best(G, D, 4, 2)
 
 
-def test_pictures_that_are_fetched_ahead_come_with_their_own_wishes(two_kinds, home, monkeypatch):
-    """Wherever the pictures lie, a step sees the wishes of its own real pictures."""
+def test_images_that_are_fetched_ahead_come_with_their_own_wishes(two_kinds, home, monkeypatch):
+    """Wherever the images lie, a step sees the wishes of its own real images."""
     from toongan.conditional import Attributes
     from toongan.devices import Machine
     from toongan.runs import feeding
     from toongan.runs.asking import Asked
 
-    pictures = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 32, 32, 3).contiguous()
+    images = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 32, 32, 3).contiguous()
     numbers = torch.arange(64).view(-1, 1) % 8
     asked = Asked(Attributes({"rest": list("abcdefgh")}, numbers), numbers)
     config = TrainConfig(run="r", device="cpu", latent_dim=4, **{**TINY, "count": None})
@@ -156,10 +156,10 @@ def test_pictures_that_are_fetched_ahead_come_with_their_own_wishes(two_kinds, h
             return super().alternate(real, latent)
 
     for ahead in (False, True):
-        made = Watching(config, pictures, Machine(torch.device("cpu")), torch.arange(10, 60), asked)
+        made = Watching(config, images, Machine(torch.device("cpu")), torch.arange(10, 60), asked)
         if ahead:
             order = feeding.order_of(50, 16, config.seed, 0, made.rows)
-            made.stream = feeding.fetched_ahead(pictures, 16, order, torch.device("cpu"))
+            made.stream = feeding.fetched_ahead(images, 16, order, torch.device("cpu"))
         for number in range(6):
             made.step(number, 10)
         made.go_to(3)
@@ -208,7 +208,7 @@ def test_a_run_that_draws_what_it_likes(tiny_home, tmp_path):
 @pytest.mark.parametrize(
     "ask, sentence",
     [
-        ("hair", r"ask names hair, which the pictures have not\. There are: folder\."),
+        ("hair", r"ask names hair, which the images have not\. There are: folder\."),
         ("folders", r"Did you mean folder\?"),
         ("folder,folder", "ask names 'folder' twice"),
         ("folder,", "ask must be names with commas between them"),
@@ -259,14 +259,14 @@ def test_its_card_says_how_often_it_obeys(home, asked_home, capsys):
     one = card["wishes"]["folder"]
     assert one["values"] == 2 and all(0 <= one[key] <= 1 for key in ("obeyed", "ceiling", "unasked", "stays"))
     assert re.search(
-        r"asked for folder +drawn \d+ % of the time \(real pictures \d+ %, unasked \d+ %\)", capsys.readouterr().out
+        r"asked for folder +drawn \d+ % of the time \(real images \d+ %, unasked \d+ %\)", capsys.readouterr().out
     )
-    with Image.open(home / "checkpoints" / "kinds" / "metrics.png") as picture:
-        assert picture.height > 1400, "a chart more than of a run that cannot be asked"
+    with Image.open(home / "checkpoints" / "kinds" / "metrics.png") as image:
+        assert image.height > 1400, "a chart more than of a run that cannot be asked"
 
 
 def test_it_is_asked_for_what_is_new_to_see_whether_it_copies(kinds):
-    """Wishes that a training picture has may describe it wholly: to draw it then is no copying."""
+    """Wishes that a training image has may describe it wholly: to draw it then is no copying."""
     judging = measure.Evaluation(toongan.EvaluateConfig(run="kinds", device="cpu"), progress=False)
     judging.draw()
     asked = []

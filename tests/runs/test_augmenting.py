@@ -1,4 +1,4 @@
-"""Pictures that D sees changed: for any run, and to the same bytes after a stop."""
+"""Images that D sees changed: for any run, and to the same bytes after a stop."""
 
 import dataclasses
 import os
@@ -18,39 +18,39 @@ from toongan.runs.trainer import Trainer
 from toongan.variants import augment
 
 KINDS = ("flips", "diffaugment", "both")
-PICTURES = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(0, 256, (64, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def new_trainer(kind: str, asked: Asked | None = None, **changes) -> Trainer:
     config = TrainConfig(run="r", augment=kind, device="cpu", **{**TINY, **changes})
-    return Trainer(config, PICTURES, Machine(torch.device("cpu")), asked=asked)
+    return Trainer(config, IMAGES, Machine(torch.device("cpu")), asked=asked)
 
 
-def test_the_same_chances_change_pictures_in_the_same_way():
-    pictures = PICTURES[:8].permute(0, 3, 1, 2) / 127.5 - 1
+def test_the_same_chances_change_images_in_the_same_way():
+    images = IMAGES[:8].permute(0, 3, 1, 2) / 127.5 - 1
     chances = torch.rand(8, 7, generator=torch.Generator().manual_seed(0))
-    once, again = augment(pictures, chances), augment(pictures, chances)
-    assert torch.equal(once, again) and once.shape == pictures.shape
-    other = augment(pictures, chances.roll(1, 0))
+    once, again = augment(images, chances), augment(images, chances)
+    assert torch.equal(once, again) and once.shape == images.shape
+    other = augment(images, chances.roll(1, 0))
     assert all(not torch.equal(one, two) for one, two in zip(once, other))
     half = torch.full((8, 7), 0.5)  # neither brighter nor greyer, not shifted: a hole in the middle
-    middle = augment(pictures, half)
-    assert torch.allclose(middle[:, :, :8], pictures[:, :, :8], atol=1e-5) and not middle[:, :, 12:20, 12:20].any()
+    middle = augment(images, half)
+    assert torch.allclose(middle[:, :, :8], images[:, :, :8], atol=1e-5) and not middle[:, :, 12:20, 12:20].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("recipe", ["modern", "classic"])
-def test_d_sees_changed_pictures_and_g_draws_whole_ones(kind, recipe, monkeypatch):
+def test_d_sees_changed_images_and_g_draws_whole_ones(kind, recipe, monkeypatch):
     made, seen = new_trainer(kind, recipe=recipe), []
-    made.D.register_forward_pre_hook(lambda _, pictures: seen.append(pictures[0].detach().float()))
+    made.D.register_forward_pre_hook(lambda _, images: seen.append(images[0].detach().float()))
     plain = new_trainer("none", recipe=recipe)
     for number in range(3):
         batch = next(plain.stream)
-        real = PICTURES[batch].permute(0, 3, 1, 2) / 127.5 - 1
+        real = IMAGES[batch].permute(0, 3, 1, 2) / 127.5 - 1
         seen.clear()
         assert made.step(number, 10).isfinite().all()
         looked = torch.cat(seen)
-        assert len(looked) == 3 * 16, "at real, at generated pictures, and at these for G"
+        assert len(looked) == 3 * 16, "at real, at generated images, and at these for G"
         mine = looked[:16]
         as_they_are = (mine - real).abs().amax((1, 2, 3)) < 0.02
         mirrored = (mine - real.flip(3)).abs().amax((1, 2, 3)) < 0.02

@@ -1,4 +1,4 @@
-"""Runs on grey pictures, and on pictures with transparency: everything that works for colours works for them."""
+"""Runs on grey images, and on images with transparency: everything that works for colours works for them."""
 
 import dataclasses
 import shutil
@@ -19,15 +19,15 @@ SETTINGS = {**TINY, "count": 72, "device": "cpu", "kimg": 0.4}
 
 def sticker(number: int) -> Image.Image:
     """A disc of a drawing, on nothing."""
-    picture, disc = drawing(number), Image.new("L", (40, 40))
+    image, disc = drawing(number), Image.new("L", (40, 40))
     ImageDraw.Draw(disc).ellipse((6, 6, 34, 34), fill=255)
-    picture.putalpha(disc)
-    return picture
+    image.putalpha(disc)
+    return image
 
 
 @pytest.fixture
 def grey(home):
-    """A folder of grey pictures, saved as colours."""
+    """A folder of grey images, saved as colours."""
     files = {f"{number:03d}.png": encoded(drawing(number).convert("L").convert("RGB")) for number in range(80)}
     return f"folder:{fill_folder(home / 'pencil', files)}"
 
@@ -62,8 +62,8 @@ def test_every_file_and_figure(home, grey, clear, kind, channels, mode):
     assert results(toongan.train(config, progress=False)) == results(again), "lost files come back"
     for name, has in (("a.png", mode), ("a.webp", {"L": "RGB"}.get(mode, mode)), ("a.jpg", mode.removesuffix("A"))):
         out = toongan.generate(GenerateConfig(run="r", count=4, out=home / name))
-        with Image.open(out) as picture:
-            assert picture.mode == has, name
+        with Image.open(out) as image:
+            assert image.mode == has, name
     make_gif(run)
     if (kind, channels) != ("clear", 1):  # a card takes seconds
         card = toongan.evaluate(EvaluateConfig(run="r", device="cpu"), progress=False)
@@ -81,7 +81,7 @@ def test_transparency_is_where_the_data_has_it(home, clear):
     assert apart.mean() < 2 and (apart[:, 14:18, 14:18] <= 1).all(), "what a reader sees is the same"
 
 
-def test_grey_pictures_are_packed_once(home, grey, capsys):
+def test_grey_images_are_packed_once(home, grey, capsys):
     toongan.train(TrainConfig(run="r", dataset=grey, **SETTINGS), progress=True)
     assert "channels" not in capsys.readouterr().err
     data = toongan.prepare(DataConfig(grey, image_size=32, channels=1), progress=False)
@@ -97,7 +97,7 @@ def test_other_channels_are_other_settings(home, grey):
     assert three.info()["settings"]["channels"] == 3 and (home / "checkpoints" / "r-previous").is_dir()
 
 
-def test_a_start_decides_for_grey_pictures(shared_home, home, grey, clear):
+def test_a_start_decides_for_grey_images(shared_home, home, grey, clear):
     shutil.copytree(shared_home, home, dirs_exist_ok=True)
     config = TrainConfig(run="r", dataset=grey, start="tiny", **SETTINGS)
     assert toongan.train(config, progress=False).info()["settings"]["channels"] == 3

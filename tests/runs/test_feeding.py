@@ -1,4 +1,4 @@
-"""Where pictures lie while training, and how batches reach the device."""
+"""Where images lie while training, and how batches reach the device."""
 
 import threading
 
@@ -18,9 +18,9 @@ def some_images(count: int = 40) -> np.ndarray:
 
 
 def take(stream, count: int, images: torch.Tensor | None = None) -> torch.Tensor:
-    """The next pictures of `batches`, or of a `feed` from `images`."""
+    """The next images of `batches`, or of a `feed` from `images`."""
     found = (next(stream) for _ in range(count))
-    return torch.stack([(each if images is None else feeding.pictures_of(images, each)).cpu() for each in found])
+    return torch.stack([(each if images is None else feeding.images_of(images, each)).cpu() for each in found])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -45,7 +45,7 @@ def test_skipped_batches_are_those_that_were_seen():
 def test_trouble_in_the_thread_is_raised_where_it_is_seen():
     order = shuffled(4, 8, torch.Generator())
     stream = feeding.fetched_ahead(torch.from_numpy(some_images(4)), 8, order, torch.device("cpu"))
-    with pytest.raises(toongan.ToonGANError, match="batch_size is 8, more than the 4 pictures"):
+    with pytest.raises(toongan.ToonGANError, match="batch_size is 8, more than the 4 images"):
         next(stream)
     stream.close()
 

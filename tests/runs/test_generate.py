@@ -1,4 +1,4 @@
-"""New faces as a picture, and where it cannot be written."""
+"""New faces as an image, and where it cannot be written."""
 
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def test_generated_faces_are_not_the_sample_grid(tiny_home, tmp_path):
 
 
 def mark(path) -> str | None:
-    with Image.open(path) as picture:
-        return picture.info.get("Software") if picture.format == "PNG" else picture.getexif().get(0x0131)
+    with Image.open(path) as image:
+        return image.info.get("Software") if image.format == "PNG" else image.getexif().get(0x0131)
 
 
 @pytest.mark.parametrize("name", ["faces.png", "faces.jpg", "faces.webp"])
@@ -55,7 +55,7 @@ def test_home_and_missing_folders_in_the_path(tiny_home, tmp_path, monkeypatch):
     assert (tmp_path / "new/folder/x.png").is_file() and not Path("~").exists()
 
 
-def test_a_folder_in_place_of_a_picture(tiny_home, tmp_path):
+def test_a_folder_in_place_of_an_image(tiny_home, tmp_path):
     (tmp_path / "x.png").mkdir()
     with pytest.raises(ToonGANError, match=r"out is a folder: .*x\.png; try .*x\.png/grid\.png\."):
         generate(GenerateConfig(run="tiny", out=tmp_path / "x.png"))
@@ -73,10 +73,10 @@ def test_more_faces_than_a_format_has_room_for(home, tmp_path, monkeypatch):
     with pytest.raises(ToonGANError) as caught:
         generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.webp"))
     assert str(caught.value).startswith(
-        "count 4100 makes a picture 16,768 px wide, and WebP ends at 16,383 px; try 3969, "
+        "count 4100 makes an image 16,768 px wide, and WebP ends at 16,383 px; try 3969, "
     )
     assert caught.value.message.endswith("x.png.") and list(tmp_path.glob("*x*")) == []
-    monkeypatch.setattr(generating, "save_picture", lambda picture, path: path.write_bytes(b"%d" % picture.width))
+    monkeypatch.setattr(generating, "save_image", lambda image, path: path.write_bytes(b"%d" % image.width))
     assert generate(GenerateConfig(run="big", count=3969, out=tmp_path / "x.webp")).read_bytes() == b"16252"
     assert generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.jpg")).read_bytes() == b"16768"
 
@@ -123,7 +123,7 @@ def test_options_that_sharpen_are_checked_and_change_the_faces(tiny_home, tmp_pa
     for wrong, said in (({"truncation": 0}, "more than 0 and 2 at most"), ({"best_of": 0}, "from 1 to 100")):
         with pytest.raises(ToonGANError, match=said):
             GenerateConfig("tiny", **wrong)
-    with pytest.raises(ToonGANError, match="D, which judges pictures of 64 px where G draws 32"):
+    with pytest.raises(ToonGANError, match="D, which judges images of 64 px where G draws 32"):
         generating.draw_best(Generator(32, 8, 4), Discriminator(64, 4), 2, 2)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, TINY, command
-from makers import drawing, encoded, fill_folder, pictures
+from makers import drawing, encoded, fill_folder, images
 from PIL import Image
 
 import toongan
@@ -86,11 +86,11 @@ def test_lost_files_come_back(run, finished, what, damage, capsys):
     assert {name for name in now if now[name] != before[name]} <= ({film} if lost else set())
     grids = [path.name for path in run.grids]
     assert grids[0] == "samples-000.png" and grids[-1] == max(Path(name).name for name in before if "samples" in name)
-    with Image.open(run.generated / "generated.gif") as pictures_:
-        assert pictures_.n_frames == len(grids)
+    with Image.open(run.generated / "generated.gif") as images_:
+        assert images_.n_frames == len(grids)
 
 
-def test_a_folder_of_pictures_that_is_gone_comes_back(run, capsys):
+def test_a_folder_of_images_that_is_gone_comes_back(run, capsys):
     """As on a machine where only checkpoints/ was copied to."""
     shutil.rmtree(run.generated)
     train(progress=True)
@@ -282,11 +282,11 @@ def test_a_file_that_stays_open_is_named(home, monkeypatch):
     assert "space" not in said
 
 
-# --- the same pictures ------------------------------------------------------------------------
+# --- the same images ------------------------------------------------------------------------
 
 
 def test_the_fingerprint_decides_not_the_spelling(home, monkeypatch, capsys):
-    folder = fill_folder(home / "a" / "mine", pictures(70))
+    folder = fill_folder(home / "a" / "mine", images(70))
     config = dict(dataset=f"folder:{folder}", count=None)
     run = train(**config)
     before = run.generator_path.read_bytes()
@@ -317,8 +317,8 @@ def test_drawn_sets_are_compared_without_drawing(run, monkeypatch):
 
 
 def test_our_own_output_is_never_data(home, monkeypatch):
-    """The pictures' folder is also the home: previews, grids and curves lie among them."""
-    fill_folder(home, pictures(70))
+    """The images' folder is also the home: previews, grids and curves lie among them."""
+    fill_folder(home, images(70))
     config = dict(dataset=f"folder:{home}", count=None)
     run = train(**config)
     assert run.info()["data"]["count"] == 70
@@ -388,8 +388,8 @@ def test_a_longer_run_may_be_stopped_and_killed(home, monkeypatch):
     assert not Run.named("r-previous-2").checkpoints.exists(), "the shorter run is kept once"
 
 
-def test_longer_with_the_same_pictures_in_another_place(home):
-    folder = fill_folder(home / "a", pictures(70))
+def test_longer_with_the_same_images_in_another_place(home):
+    folder = fill_folder(home / "a", images(70))
     train(dataset=f"folder:{folder}", count=None)
     moved = folder.rename(home / "b")
     longer = train(dataset=f"folder:{moved}", count=None, extend=True, kimg=0.96)

@@ -171,7 +171,7 @@ class Files:
         buffer = io.BytesIO()
         torch.save(self.nets[0].state_dict(), buffer, _use_new_zipfile_serialization=False)
         self.older = [buffer.getvalue()]
-        self.run = Run("mutated", folder / "run", folder / "pictures").make()
+        self.run = Run("mutated", folder / "run", folder / "images").make()
         row = dict(zip(HISTORY_COLUMNS, [1, 0.5, 2.25, 0.125, 3.0, 0.75, 0.25, None]))
         self.run.save(
             self.nets[0], self.critics[0], [row] * 3, {"run": "mutated", "steps": 3, "device": "CPU, 2 cores"}

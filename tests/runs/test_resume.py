@@ -180,15 +180,15 @@ def test_restart_begins_anew(home, monkeypatch, whole):
     assert Run.named("r-previous").info()["seed"] == 7
 
 
-def test_changed_pictures_are_named(home, monkeypatch):
-    from makers import drawing, encoded, fill_folder, pictures
+def test_changed_images_are_named(home, monkeypatch):
+    from makers import drawing, encoded, fill_folder, images
 
-    folder = fill_folder(home / "mine", pictures(70))
+    folder = fill_folder(home / "mine", images(70))
     config = dict(dataset=f"folder:{folder}", count=None)
     stop_at(monkeypatch, 20)
     train(**config)
     (folder / "new.png").write_bytes(encoded(drawing(999)))
-    with pytest.raises(toongan.ToonGANError, match="The pictures of folder:.* are not those that r was begun with"):
+    with pytest.raises(toongan.ToonGANError, match="The images of folder:.* are not those that r was begun with"):
         train(**config)
     assert train(restart=True, **config).info()["data"]["count"] == 71
 
@@ -531,15 +531,15 @@ def test_a_smooth_first_kernel_of_an_earlier_version_goes_on():
     before, now = (init_weights(Discriminator(32, 4, "spectral", smooth=True)).train() for _ in range(2))
     before.main[0] = down_block(3, 4, "spectral", first=True, smooth=True)[0]
     adams = [torch.optim.Adam(D.parameters(), 1e-3, (0.0, 0.99)) for D in (before, now)]
-    pictures = torch.randn(8, 3, 32, 32)
-    before(pictures).mean().backward()
+    images = torch.randn(8, 3, 32, 32)
+    before(images).mean().backward()
     adams[0].step()
     trainer = {"D": before.state_dict(), "optimizer_d": adams[0].state_dict()}
     saved = checkpoints.decode(checkpoints.encode({"trainer": copy.deepcopy(trainer)}))["trainer"]
     now.load_state_dict(saved["D"])
     adams[1].load_state_dict(saved["optimizer_d"])
-    assert torch.allclose(now.eval()(pictures), before.eval()(pictures), atol=1e-5)
+    assert torch.allclose(now.eval()(images), before.eval()(images), atol=1e-5)
     earlier = before.main[0].weight.detach()
-    now.train()(pictures).mean().backward()
+    now.train()(images).mean().backward()
     adams[1].step()
     assert 0 < (now.main[0].weight.detach() - earlier).abs().max() < 0.1

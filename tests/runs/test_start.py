@@ -25,7 +25,7 @@ CONFIG = TrainConfig(run="r", kimg=STEPS * 16 / 1000, device="cpu", start="tiny"
 
 @pytest.fixture
 def start(shared_home, home):
-    """In a home of the test's own, the finished run `tiny`, and the pictures that it saw."""
+    """In a home of the test's own, the finished run `tiny`, and the images that it saw."""
     shutil.copytree(shared_home, home, dirs_exist_ok=True)
     return toongan.find_run("tiny")
 
@@ -50,7 +50,7 @@ def test_it_begins_where_the_other_ended(start, checkpoint, freeze):
     about = begin_with(made)
     assert about["moments"] is (checkpoint and not freeze) and about["from"] == "tiny"
     latent = torch.randn(4, 100, generator=torch.Generator().manual_seed(1))
-    pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
     G, D = load_generator(start.generator_path), load_discriminator(start.discriminator_path)
     with torch.no_grad():
         assert torch.allclose(made.generator.eval()(latent), G(latent), atol=1e-4)
@@ -58,7 +58,7 @@ def test_it_begins_where_the_other_ended(start, checkpoint, freeze):
         for one, other in layers:  # a start's singular values are as far as its power iteration had come
             share = float(one.weight.norm() / other.weight.norm())
             assert 0.9 < share < 1.1 and torch.allclose(one.weight, share * other.weight, atol=1e-5)
-        made.D(pictures)
+        made.D(images)
     made.generator.train()
     made.D.train()
     before = {name: value.clone() for name, value in made.D.state_dict().items()}
@@ -193,7 +193,7 @@ def test_a_start_decides_the_width_where_none_is_given(start, home):
     ]
 
 
-def test_a_card_says_if_the_start_may_have_seen_the_held_out_pictures(start, home):
+def test_a_card_says_if_the_start_may_have_seen_the_held_out_images(start, home):
     config = toongan.EvaluateConfig(run="r", device="cpu")
     run = toongan.train(CONFIG, progress=False)
     assert run.info()["start"]["trained_on"] == ["avatars"]
@@ -207,15 +207,15 @@ def test_a_card_says_if_the_start_may_have_seen_the_held_out_pictures(start, hom
     assert toongan.train(again, progress=False).info()["start"]["trained_on"] == ["avatars:lorelei", "avatars"]
 
 
-def test_few_pictures_are_advised_to_begin_with_a_run(home, capsys):
+def test_few_images_are_advised_to_begin_with_a_run(home, capsys):
     settings = {"kimg": 0.4, "device": "cpu", **TINY, "image_size": 64, "count": 72}
     toongan.train(TrainConfig(run="few", dataset="avatars:lorelei", **settings))
     said = capsys.readouterr().out
-    assert "Only 63 pictures to train on." in said
-    assert "--start avatars-64 (with up to 2,000 pictures); --augment diffaugment (with 150)." in said
+    assert "Only 63 images to train on." in said
+    assert "--start avatars-64 (with up to 2,000 images); --augment diffaugment (with 150)." in said
     toongan.train(TrainConfig(run="seen", dataset="avatars", **settings))
     said = capsys.readouterr().out
     assert "--augment diffaugment" in said and "--start" not in said, "the start has seen it"
     settings |= {"image_size": 32, "augment": "diffaugment"}
     toongan.train(TrainConfig(run="small", dataset="avatars:lorelei", **settings))
-    assert "pictures to train on" not in capsys.readouterr().out
+    assert "images to train on" not in capsys.readouterr().out

@@ -194,7 +194,7 @@ def broken(tmp_path, kind):
         ("integers", "main.0.weight holds no real numbers but int8"),
         ("too few layers", "missing: main.4.weight, main.4.bias and 2 more"),
         ("too many layers", "unexpected: main.99.bias"),
-        ("two channels", "its last layer makes 2 channels, not the 1, 3 or 4 of a picture"),
+        ("two channels", "its last layer makes 2 channels, not the 1, 3 or 4 of an image"),
         ("too wide", "its latent_dim would be 1000000000, and 4096 is the most"),
         ("twice", "holds some layers twice, under two prefixes"),
         ("in parts", r"weights in parts \(parametrizations\); save it with toongan.runs.save_state"),

@@ -21,7 +21,7 @@ from toongan.runs import judge
 
 
 def test_benchmark_runs(home):
-    small = ["--rounds", "1", "--seconds", "0.1", "--base-channels", "4", "--batch-size", "16", "--pictures", "128"]
+    small = ["--rounds", "1", "--seconds", "0.1", "--base-channels", "4", "--batch-size", "16", "--images", "128"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.training_step", *small], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -98,19 +98,19 @@ def test_what_is_asked_further_trains(name):
 def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "JUDGED", 32)
     (tmp_path / "ablation-costs.csv").write_text("variant,cost\nflips,1.75\n")
-    costs = ["--costs", "--rounds", "1", "--seconds", "0.01", "--pictures", "320"]
+    costs = ["--costs", "--rounds", "1", "--seconds", "0.01", "--images", "320"]
     benchmark(ablation, *costs, "--variants", "latent 32")
     known = (tmp_path / "ablation-costs.csv").read_text().splitlines()
     assert known[1] == "flips,1.75", "what was not measured again stays"
     assert sorted(line.partition(",")[0] for line in known[2:]) == ["latent 32", "modern"]
-    small = ["--pictures", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
+    small = ["--images", "128", "--kimg", "0.64", "--seeds", "0", "--variants", "latent 32"]
     assert benchmark(ablation, *small).count("frechet_distance") == 2
     table = (tmp_path / "ablation.csv").read_text()
     with open(tmp_path / "ablation.csv", newline="", encoding="utf-8") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["real pictures", "latent 32"], "the floors of all judges, and the variant"
+    assert list(rows) == ["real images", "latent 32"], "the floors of all judges, and the variant"
     for name in ("frechet_distance", "shrunk_1", "shrunk_2", "efficientnet", "spectrum"):
-        assert float(rows["latent 32"][name]) > float(rows["real pictures"][name]) > 0, name
+        assert float(rows["latent 32"][name]) > float(rows["real images"][name]) > 0, name
     assert len(list((tmp_path / "ablation").glob("*.webp"))) == 1
     assert re.search(r",(\d\.\d:\d+\.\d ){3,}\d\.\d:\d+\.\d$", table, re.M), "the way to the end is kept"
     assert benchmark(ablation, *small) == "" and (tmp_path / "ablation.csv").read_text() == table
@@ -120,7 +120,7 @@ def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_pat
 def test_asking_benchmark_measures_both(benchmark, home, tmp_path, monkeypatch):
     monkeypatch.setattr(obedience, "EACH", 2)
     monkeypatch.setattr(obedience, "FACES", 8)
-    printed = benchmark(asking, "--pictures", "640", "--kimg", "0.64", "--seeds", "0", "--base-channels", "4")
+    printed = benchmark(asking, "--images", "640", "--kimg", "0.64", "--seeds", "0", "--base-channels", "4")
     assert printed.count("frechet_distance") == 2
     with open(tmp_path / "asking.csv", newline="", encoding="utf-8") as file:
         plain, asked = csv.DictReader(file)
@@ -146,7 +146,7 @@ def test_start_benchmark_compares_with_random_nets(benchmark, home, tmp_path, mo
 def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):
     """One loop with a process for the job, as a user has it; the others are added to its table."""
     monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
-    small = ["--pictures", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars"]
+    small = ["--images", "160", "--kimg", "0.32", "--seeds", "0", "--datasets", "avatars"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.collapse", *small, "--loops", "modern"],
         cwd=REPOSITORY,
@@ -155,22 +155,22 @@ def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 0 \| 0 \|\n\| textbook \| 0 \| 0 \|", done.stdout)
-    monkeypatch.setattr(collapse, "PICTURES", 64)
+    monkeypatch.setattr(collapse, "IMAGES", 64)
     printed = benchmark(collapse, *small)
     assert printed.count("distance_of_mean") == 2, "the first is not measured again"
     assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
     assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
 
 
-def test_few_pictures_benchmark_judges_all_by_the_same_pictures(benchmark, home, tmp_path):
+def test_few_images_benchmark_judges_all_by_the_same_images(benchmark, home, tmp_path):
     (tmp_path / "ablation-costs.csv").write_text("variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n")
-    assert benchmark(few, "--pictures", "320", "--kimg", "0.64").count("frechet_distance") == 4
+    assert benchmark(few, "--images", "320", "--kimg", "0.64").count("frechet_distance") == 4
     with open(tmp_path / "few.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
         ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
     ]  # fmt: skip
-    assert len({row["judged_by"] for row in rows}) == 1, "all by the same pictures"
+    assert len({row["judged_by"] for row in rows}) == 1, "all by the same images"
     assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
     assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
     assert len(list((tmp_path / "few").glob("*.webp"))) == 4

@@ -12,7 +12,7 @@ import pytest
 from conftest import NOTEBOOKS, REPOSITORY
 
 IDS = [path.stem for path in NOTEBOOKS]
-PICTURES = {"image/png", "image/jpeg", "image/gif"}
+IMAGES = {"image/png", "image/jpeg", "image/gif"}
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def book(tmp_path_factory) -> Path:
 
 
 class Page(HTMLParser):
-    """Links, pictures and ids of a page."""
+    """Links, images and ids of a page."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.links, self.pictures, self.ids = [], [], set()
+        self.links, self.images, self.ids = [], [], set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -41,15 +41,15 @@ class Page(HTMLParser):
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
         if tag == "img":
-            self.pictures.append(found["src"])
+            self.images.append(found["src"])
         if tag in ("link", "script"):
-            self.pictures += filter(None, [found.get("href") or found.get("src")])
+            self.images += filter(None, [found.get("href") or found.get("src")])
 
 
 def test_every_link_leads_somewhere(book):
     pages = {path: Page(path) for path in book.rglob("*.html") if "_static" not in path.parts}
     for path, page in pages.items():
-        for link in page.links + page.pictures:
+        for link in page.links + page.images:
             parts = urlparse(link)
             if parts.scheme or not (parts.path or parts.fragment):
                 assert link.startswith(("https://", "data:", "#")), (path.name, link)
@@ -58,14 +58,14 @@ def test_every_link_leads_somewhere(book):
             assert target.is_file(), (path.name, link)
             if parts.fragment and target in pages:
                 assert unquote(parts.fragment) in pages[target].ids, (path.name, link)
-        fetched = [link for link in page.pictures if urlparse(link).scheme in ("http", "https")]
+        fetched = [link for link in page.images if urlparse(link).scheme in ("http", "https")]
         assert not fetched, f"{path.name} needs the network"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_chapter_shows_its_figures(path, book, chromium):
     code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    figures = sum(bool(PICTURES & set(output.get("data", {}))) for cell in code for output in cell["outputs"])
+    figures = sum(bool(IMAGES & set(output.get("data", {}))) for cell in code for output in cell["outputs"])
     page = chromium.new_page()
     problems = []
     page.on("pageerror", lambda error: problems.append(str(error)))

@@ -29,7 +29,7 @@ SMALL = {
     "STEPS": 10,
     "FACES": 16,
 }
-# Chapter 05 halves what a shipped run held out, which goes by content; in 08 a value needs twenty pictures to be asked for.
+# Chapter 05 halves what a shipped run held out, which goes by content; in 08 a value needs twenty images to be asked for.
 COUNTS = {"05_evaluation": 400, "08_faces_on_request": 640}
 IDS = [path.stem for path in NOTEBOOKS]
 
@@ -69,7 +69,7 @@ def test_runs_on_its_own(path, home, tmp_path, request):
         for output in cell["outputs"]
         if {"image/png", "image/gif", "image/jpeg"} & set(output.get("data", {}))
     ]
-    assert images, "a chapter shows pictures"
+    assert images, "a chapter shows images"
 
 
 def add_solutions(path: Path):
@@ -83,7 +83,7 @@ def add_solutions(path: Path):
 
 
 def bring_shipped_run(home: Path, count: int) -> None:
-    """The shipped run, as if it had been trained on fewer pictures: chapter 04 draws them, and learns to read them."""
+    """The shipped run, as if it had been trained on fewer images: chapter 04 draws them, and learns to read them."""
     shutil.copytree(REPOSITORY / "generated" / "avatars-64", home / "generated" / "avatars-64")
     folder = shutil.copytree(REPOSITORY / "checkpoints" / "avatars-64", home / "checkpoints" / "avatars-64")
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -172,7 +172,7 @@ def run_here(path: Path, parameters: dict) -> None:
 def test_every_parameter_is_checked(path, name, home, few_faces, quick_speed):
     """Whatever is wrong in a parameters cell is said in a sentence of ours that names it."""
     small = SMALL
-    if name == "VALUE":  # a wrong one is found out by the labels: here by those of a small run's pictures
+    if name == "VALUE":  # a wrong one is found out by the labels: here by those of a small run's images
         toongan.train(toongan.TrainConfig(run="tiny", kimg=0.064, **TINY | {"count": 1000}), progress=False)
         small = SMALL | {"RUN": "tiny", "ATTRIBUTE": "eyes"}
     with pytest.raises(toongan.ToonGANError) as problem:
@@ -204,7 +204,7 @@ def test_a_run_that_wants_wishes_is_not_shown_without(path, home):
         run_here(path, {**SMALL, "RUN": "on-request-64"})
 
 
-def test_pictures_and_films_are_made_small(tmp_path):
+def test_images_and_films_are_made_small(tmp_path):
     """What a notebook shows is the same, in fewer bytes."""
     chance = np.random.default_rng(0)
     noise = Image.fromarray(chance.integers(0, 256, (1400, 1600, 3), np.uint8)).filter(ImageFilter.GaussianBlur(9))

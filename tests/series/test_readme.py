@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from conftest import REPOSITORY
-from makers import Server, cartoon_set, fill_folder, make_tar, pictures
+from makers import Server, cartoon_set, fill_folder, images, make_tar
 from test_notebooks import a_copy
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def smaller(command: str) -> str:
 def test_every_command_runs(home, all_faces, tmp_path, shared_home):
     """`make faces` finds the 20,000 faces that it would draw."""
     clone = a_copy(tmp_path / "toongan")
-    fill_folder(clone / "my-drawings", pictures(128))
+    fill_folder(clone / "my-drawings", images(128))
     shutil.copytree(shared_home / "checkpoints" / "tiny", home / "checkpoints" / "avatars-64")
     shutil.copytree(REPOSITORY / "checkpoints" / "on-request-64", home / "checkpoints" / "on-request-64")
     with Server(make_tar(tmp_path / "set.tgz", cartoon_set(64)).read_bytes()) as server:

@@ -38,11 +38,11 @@ def test_onnx_draws_the_same(home, wishes):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for count in (1, 7):
         latent = random_latent(G, count, torch.Generator().manual_seed(count))
-        (pictures,) = session.run(None, {"latent": latent.numpy()})
+        (images,) = session.run(None, {"latent": latent.numpy()})
         with torch.no_grad():
-            assert np.abs(pictures - G(latent).numpy()).max() < 1e-4
+            assert np.abs(images - G(latent).numpy()).max() < 1e-4
     model = onnx.load(path)
-    assert [each.name for each in model.graph.output] == ["pictures"]
+    assert [each.name for each in model.graph.output] == ["images"]
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     about = {each.key: each.value for each in model.metadata_props}
     assert about["run"] == "made" and (json.loads(about["attributes"])["top"] == ["bun", "hat"] if wishes else True)
@@ -51,7 +51,7 @@ def test_onnx_draws_the_same(home, wishes):
 def test_an_onnx_file_that_draws_something_else_is_not_kept(home, monkeypatch):
     made(home)
     monkeypatch.setattr(onnx_file, "difference", lambda generator, path: 0.3)
-    with pytest.raises(ToonGANError, match="would draw other pictures than PyTorch does"):
+    with pytest.raises(ToonGANError, match="would draw other images than PyTorch does"):
         share(ShareOnnxConfig(run="made"), progress=False)
     assert not [path for path in (home / "generated" / "made").iterdir() if path.name != ".toongan"]
 

@@ -142,7 +142,7 @@ def test_the_shipped_page(opened, home, name):
         "Free for personal",
         "minutes",
         "Fréchet distance",
-        "other real pictures",
+        "other real images",
     ):
         assert part in text
     assert page.locator("#about img").get_attribute("src").startswith("data:image/webp")
@@ -224,8 +224,8 @@ def test_save_and_film(opened, home, tmp_path):
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PNG").click()
     download.value.save_as(tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.size == (32, 32) and download.value.suggested_filename == "made-3.png"
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (32, 32) and download.value.suggested_filename == "made-3.png"
     page.get_by_role("button", name="Start here").click()
     page.get_by_role("button", name="End here").click()
     with page.expect_download(timeout=30_000) as download:
@@ -242,7 +242,7 @@ def test_wishes_are_selects(opened, home):
     run = made(home, attributes=attributes)
     page, _ = opened("made", "#seed=4&top=hat")
     ask = "(wants) => Array.from(toongan.latentOf({ seed: 4, truncation: 1, push: [], wants }))"
-    assert page.evaluate(ask, {"top": 1})[-5:] == [0, 1, 0, 1, 0], "as the one picture with a hat has it"
+    assert page.evaluate(ask, {"top": 1})[-5:] == [0, 1, 0, 1, 0], "as the one image with a hat has it"
     assert page.evaluate(ask, {"top": 0, "colour": 2})[-5:] == [1, 0, 0, 0, 1]
     assert page.get_by_role("combobox", name="top").input_value() == "1"
     page.get_by_role("combobox", name="colour").select_option(index=3)

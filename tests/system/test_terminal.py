@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, command
-from makers import fill_folder, pictures
+from makers import fill_folder, images
 
 from toongan import cli
 from toongan.system import terminal, unforeseen
@@ -20,11 +20,11 @@ from toongan.system import terminal, unforeseen
 @pytest.mark.parametrize("page, shown", [("cp1252", r"é\u6f22"), ("ascii", r"\xe9\u6f22")])
 def test_names_beyond_the_code_page(tmp_path, monkeypatch, page, shown):
     monkeypatch.setenv("PYTHONIOENCODING", page)
-    fill_folder(tmp_path / "é漢", pictures(66))
+    fill_folder(tmp_path / "é漢", images(66))
     done = written("data", f"folder:{tmp_path / 'é漢'}", "--image-size", "32", home=tmp_path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.decode(page)
-    assert "66 pictures of 32 px" in said and "100%|##########|" in said
+    assert "66 images of 32 px" in said and "100%|##########|" in said
     done = written("data", f"folder:{tmp_path / 'é漢'}x", home=tmp_path)
     assert done.returncode == 2 and f"{shown}x is not there; check the path." in done.stderr.decode(page)
 
@@ -36,7 +36,7 @@ def test_names_beyond_the_code_page(tmp_path, monkeypatch, page, shown):
         ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, r"\xe6\xbc\xa2\xff.png"),
     ],
 )
-def test_pictures_beyond_the_code_page(shared_home, tmp_path, monkeypatch, environment, shown):
+def test_images_beyond_the_code_page(shared_home, tmp_path, monkeypatch, environment, shown):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     out = tmp_path / os.fsdecode("漢".encode() + b"\xff.png")

@@ -1,7 +1,7 @@
-"""Data sets: from a name to one packed array of pictures.
+"""Data sets: from a name to one packed array of images.
 
 In: a `DataConfig`: `avatars`, `cartoonset10k`, `folder:my-drawings` …
-Out: a `PackedDataset`: the pictures, an index with their labels, and which of them are held out to judge by.
+Out: a `PackedDataset`: the images, an index with their labels, and which of them are held out to judge by.
 Imported by: `runs`, `evaluation` and the command line. It imports lessons, plain modules and `system`.
 """
 

@@ -1,4 +1,4 @@
-"""Zip and tar archives of pictures; what a file is that is said to be one."""
+"""Zip and tar archives of images; what a file is that is said to be one."""
 
 import lzma
 import tarfile
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .images import IMAGE_ENDINGS, LFS_POINTER, START_BYTES, ending, is_web_page, made_like_an_image
 from .members import UnusableArchive
 from .names import folder_label, printable
 from .outcomes import ARCHIVE, NESTED, Form, LeftOut, Outcome, Task
-from .pictures import LFS_POINTER, PICTURE_ENDINGS, START_BYTES, ending, is_web_page, made_like_a_picture
 from .reading import outcomes_of, reading
 from .tars import tar_members
 from .zips import open_zip, zip_members
@@ -45,20 +45,20 @@ class BytesTask:
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """A zip or tar archive of pictures, compressed or not; what it is shows in its first bytes.
+    """A zip or tar archive of images, compressed or not; what it is shows in its first bytes.
 
     `made_from` stands for the archive where a new copy of the file is no reason to pack again.
-    `pictures` is how many the archive is known to hold.
+    `images` is how many the archive is known to hold.
     """
 
     path: Path
     label_folders: bool = True
     made_from: dict | None = None
-    pictures: int | None = None
+    images: int | None = None
 
     @property
     def unit(self) -> str:
-        return "pictures" if self.pictures or is_zip(self.path) else "B"
+        return "images" if self.images or is_zip(self.path) else "B"
 
     def signature(self) -> dict:
         if self.made_from is not None:
@@ -68,8 +68,8 @@ class ArchiveSource:
         return {"archive": archive, "bytes": info.st_size, "modified": info.st_mtime_ns, **reading()}
 
     def amount(self, signature: dict) -> int | None:
-        if self.pictures or not is_zip(self.path):
-            return self.pictures or self.path.stat().st_size
+        if self.images or not is_zip(self.path):
+            return self.images or self.path.stat().st_size
         with open_zip(self.path) as archive:
             return len(archive.filelist)
 
@@ -78,7 +78,7 @@ class ArchiveSource:
         for name, content, progress in self.members(skip):
             chunk.append((name, content))
             size += len(content) if isinstance(content, bytes) else 0
-            work += progress if unit == "B" else ending(name) in PICTURE_ENDINGS if self.pictures else 1
+            work += progress if unit == "B" else ending(name) in IMAGE_ENDINGS if self.images else 1
             if len(chunk) == CHUNK or size > CHUNK_BYTES:
                 yield BytesTask(chunk, work, self.label_folders)
                 chunk, size, work = [], 0, 0
@@ -132,6 +132,6 @@ def what_instead(path: Path) -> tuple[str, str]:
     for signature, kind in ((b"7z\xbc\xaf", "7-Zip"), (b"Rar!", "RAR"), (b"\x28\xb5\x2f\xfd", "Zstandard")):
         if start.startswith(signature):
             return f"a {kind} archive, which is not read", elsewhere
-    if made_like_a_picture(start):
-        return "a picture, not an archive", "put it into a folder with others and use folder:PATH"
+    if made_like_an_image(start):
+        return "an image, not an archive", "put it into a folder with others and use folder:PATH"
     return "no zip or tar archive", elsewhere

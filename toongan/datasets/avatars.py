@@ -25,7 +25,7 @@ from PIL import Image
 
 from ..data import to_array, to_channels
 from ..errors import ToonGANError
-from .outcomes import Form, Outcome, Picture, Task
+from .outcomes import Form, Outcome, Task, Usable
 
 CHUNK = 64
 DEFAULT_STYLE = "avataaars"
@@ -182,7 +182,7 @@ class AvatarsTask:
             pixels = rasterise(svg, form.image_size, None if clear else "#ffffff")
             if form.channels != 3:
                 pixels = to_array(to_channels(Image.fromarray(pixels), form.channels))
-            outcomes.append(Picture(f"{self.style}-{number}", hashlib.sha256(svg.encode()).digest(), pixels, seen))
+            outcomes.append(Usable(f"{self.style}-{number}", hashlib.sha256(svg.encode()).digest(), pixels, seen))
         return outcomes
 
 

@@ -20,7 +20,7 @@ from .folders import FolderSource
 from .members import UnusableArchive
 from .outcomes import Form, Source
 from .packed import PackedDataset, open_packed, read_meta
-from .packing import MIN_PICTURES, TooFewPictures, mend, only_one, pack
+from .packing import MIN_IMAGES, TooFewImages, mend, only_one, pack
 
 DEFAULT_AVATARS = 20_000
 GOOGLE = "https://storage.googleapis.com/storage/v1/b/cartoonset_public_files/o/{file}?alt=media"
@@ -40,7 +40,7 @@ ANIME_FACES = {
 }
 ANIME_NOTICE = (
     "anime-faces: these faces were collected from the web without their artists' consent, who keep their copyright. "
-    "Use them to learn, at home or in class; do not publish or sell the pictures, nor what is made from them."
+    "Use them to learn, at home or in class; do not publish or sell the images, nor what is made from them."
 )
 KNOWN = (
     "avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, "
@@ -73,13 +73,13 @@ class DrawnSet:
 
 @dataclass(frozen=True)
 class OwnSet:
-    """Pictures that are already on this machine: a folder or an archive."""
+    """Images that are already on this machine: a folder or an archive."""
 
     kind: str
     path: Path
     endless = False
     credit = {
-        "title": "own pictures",
+        "title": "own images",
         "creator": "",
         "source": "",
         "license": "unknown; yours to check",
@@ -89,7 +89,7 @@ class OwnSet:
     @property
     def folder(self) -> str:
         """Two folders of one name must not share a packed copy, hence the digest of the whole path."""
-        name = re.sub(r"[^\w.-]+", "-", self.path.name).strip("-.") or "pictures"
+        name = re.sub(r"[^\w.-]+", "-", self.path.name).strip("-.") or "images"
         return f"{self.kind}-{name[:40]}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]}"
 
     def is_current(self, meta: dict, count: int | None) -> bool:
@@ -123,7 +123,7 @@ class RemoteSet:
     address: str
     """A URL, or the Kaggle data set `OWNER/NAME`."""
     suffix: str
-    pictures: int | None = None
+    images: int | None = None
     notice: str = ""
     endless = False
 
@@ -147,19 +147,19 @@ class RemoteSet:
                 print(f"Found {path} in Google Drive; packing it to {display(data_folder(self.name))}.", flush=True)
                 if path.is_dir():
                     return FolderSource(path, label_folders=False)
-                return ArchiveSource(path, label_folders=False, made_from=made_from, pictures=self.pictures)
+                return ArchiveSource(path, label_folders=False, made_from=made_from, images=self.images)
         if not self.archive.exists():
             with only_one(self.archive, progress):
                 if not self.archive.exists():  # another process may have brought it meanwhile
                     self.download(progress)
-        return ArchiveSource(self.archive, label_folders=False, made_from=made_from, pictures=self.pictures)
+        return ArchiveSource(self.archive, label_folders=False, made_from=made_from, images=self.images)
 
     def check_number(self, data: PackedDataset) -> None:
-        """Say so if pictures are missing from a set whose number is known."""
+        """Say so if images are missing from a set whose number is known."""
         found = len(data) + sum(data.left_out.values())
-        if self.pictures and found < self.pictures:
+        if self.images and found < self.images:
             print(
-                f"{self.name} should hold {self.pictures:,} pictures, but {found:,} came: is this copy complete?",
+                f"{self.name} should hold {self.images:,} images, but {found:,} came: is this copy complete?",
                 flush=True,
             )
 
@@ -233,7 +233,7 @@ def same_set(one: str, other: str) -> bool:
 
 
 def credit_of(dataset: str) -> dict | None:
-    """Who made the pictures of a data set, and under which licence; None where the name is not known here."""
+    """Who made the images of a data set, and under which licence; None where the name is not known here."""
     try:
         return find(dataset).credit
     except ToonGANError:  # a folder that was elsewhere
@@ -241,7 +241,7 @@ def credit_of(dataset: str) -> dict | None:
 
 
 def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> bool | None:
-    """Whether two names of drawn sets, each with a count, mean the same pictures; None if one is no drawn set."""
+    """Whether two names of drawn sets, each with a count, mean the same images; None if one is no drawn set."""
     try:
         sets = [find(name) for name, _ in (one, other)]
     except ToonGANError:  # a folder that was elsewhere
@@ -325,7 +325,7 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         try:
             limit = count if dataset.endless else None
             new = pack(source, folder, form, meta, limit, progress, is_current, name, look)
-        except (UnusableArchive, TooFewPictures) as error:
+        except (UnusableArchive, TooFewImages) as error:
             if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
                 dataset.archive.unlink(missing_ok=True)
                 what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
@@ -343,16 +343,16 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         from .look import others_than_alike
 
         among = others_than_alike(open_packed(folder, count if dataset.endless else None))
-        if len(among) < MIN_PICTURES:
+        if len(among) < MIN_IMAGES:
             raise ToonGANError(
-                f"leaves {len(among)} of {config.dataset}'s pictures, and {MIN_PICTURES} are needed; do without it.",
+                f"leaves {len(among)} of {config.dataset}'s images, and {MIN_IMAGES} are needed; do without it.",
                 "skip_alike",
             )
         count = min(count, len(among)) if dataset.endless else count
     if not dataset.endless and count is not None:
         held = len(open_packed(folder)) if among is None else len(among)
         if held < count and progress and config.count:
-            print(f"{config.dataset} holds {held:,} pictures; all of them are used.", flush=True)
+            print(f"{config.dataset} holds {held:,} images; all of them are used.", flush=True)
         count = min(count, held)
     return open_packed(folder, count, not dataset.endless, among)
 
@@ -377,7 +377,7 @@ def report(data: PackedDataset, new: int, seconds: float, looked_at: bool) -> No
     )
     if data.meta["enlarged"]:
         size = data.meta["image_size"]
-        print(f"{data.meta['enlarged']:,} pictures were smaller than {size} px and had to be enlarged.", flush=True)
+        print(f"{data.meta['enlarged']:,} images were smaller than {size} px and had to be enlarged.", flush=True)
     if data.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
         where = display(data.folder / "left-out.csv")
@@ -385,7 +385,7 @@ def report(data: PackedDataset, new: int, seconds: float, looked_at: bool) -> No
         files, they = ("files", "They are") if number > 1 else ("file", "It is")
         print(f"Left out {number:,} {files}: {reasons}. {they} listed in {where}.", flush=True)
     if data.meta["channels"] == 4 and not data.meta["transparent"]:
-        print("None of the pictures is transparent anywhere: --channels 3 gives the same faces sooner.", flush=True)
+        print("None of the images is transparent anywhere: --channels 3 gives the same faces sooner.", flush=True)
     if looked_at:
         from .look import look_at, sentences
 

@@ -1,4 +1,4 @@
-"""A folder of pictures, and all folders in it."""
+"""A folder of images, and all folders in it."""
 
 import errno
 import hashlib
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ToonGANError
+from .images import START_BYTES, may_be_an_image, no_image
 from .names import folder_label, is_hidden, is_own_folder, order, printable
 from .outcomes import (
     BROKEN_LINK,
@@ -25,7 +26,6 @@ from .outcomes import (
     Task,
     Unusable,
 )
-from .pictures import START_BYTES, may_be_a_picture, no_picture
 from .reading import CSV_BYTES, is_label_file, outcomes_of, reading
 
 CHUNK = 64
@@ -61,8 +61,8 @@ class FilesTask:
                 raise Unusable(NOT_REGULAR)
             with open(path, "rb") as file:
                 data = file.read(START_BYTES)
-                if data and not may_be_a_picture(name, data) and not is_label_file(name):
-                    raise Unusable(no_picture(name, data))
+                if data and not may_be_an_image(name, data) and not is_label_file(name):
+                    raise Unusable(no_image(name, data))
                 if mode.st_size > MAX_FILE_BYTES:
                     raise Unusable(TOO_LARGE)
                 data += file.read(CSV_BYTES if is_label_file(name) else MAX_FILE_BYTES)
@@ -94,11 +94,11 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Any tree of pictures."""
+    """Any tree of images."""
 
     root: Path
     label_folders: bool = True
-    unit = "pictures"
+    unit = "images"
 
     def signature(self) -> dict:
         """Changes when a file is added, removed or changed."""

@@ -16,26 +16,26 @@ class UnknownLevels(Exception):
     """Levels whose range neither the file says nor its content shows; the text says what was found."""
 
 
-def to_8_bits(picture: Image.Image, data: bytes) -> Image.Image:
-    """`picture` itself if it has 8 bits a channel, else grey of 8, upright; `data` is the file it came from.
+def to_8_bits(image: Image.Image, data: bytes) -> Image.Image:
+    """`image` itself if it has 8 bits a channel, else grey of 8, upright; `data` is the file it came from.
 
     Raises:
         UnknownLevels: black or white is all that a guess would give.
     """
-    bits, signed = depth(picture, data), is_signed(picture)
-    if picture.mode[0] not in "IF" and not signed:
+    bits, signed = depth(image, data), is_signed(image)
+    if image.mode[0] not in "IF" and not signed:
         if bits > 8:
-            check_colour(picture, said_range(picture, data, bits))
-        return picture
-    said = said_range(picture, data, bits)
-    invert = picture.mode[0] in "IF" and tag(picture, WHITE_IS_ZERO, 1) == 0  # of 8 bits, Pillow has done it
-    unsigned = tag(picture, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED and picture.format == "TIFF"
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
-    levels = np.asarray(picture)
+            check_colour(image, said_range(image, data, bits))
+        return image
+    said = said_range(image, data, bits)
+    invert = image.mode[0] in "IF" and tag(image, WHITE_IS_ZERO, 1) == 0  # of 8 bits, Pillow has done it
+    unsigned = tag(image, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED and image.format == "TIFF"
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    levels = np.asarray(image)
     if signed:
         levels = levels.view(np.int8)
-    elif picture.mode == "I" and unsigned:
+    elif image.mode == "I" and unsigned:
         levels = levels.view(np.uint32)
     low, high = least_and_most(levels)
     black, white = agreed(said, low, high) or held_range(levels, low, high, bits)
@@ -46,23 +46,23 @@ def to_8_bits(picture: Image.Image, data: bytes) -> Image.Image:
         np.subtract(255, scaled, out=scaled)
     scaled += 0.5
     grey = Image.fromarray(scaled.astype(np.uint8))
-    if isinstance(clear := picture.info.get("transparency"), int):  # of PNG: one level that is no level
+    if isinstance(clear := image.info.get("transparency"), int):  # of PNG: one level that is no level
         grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
-    grey.info = {name: value for name, value in picture.info.items() if name == "icc_profile"}
+    grey.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
     return grey
 
 
-def depth(picture: Image.Image, data: bytes) -> int:
+def depth(image: Image.Image, data: bytes) -> int:
     """Bits of a level, as the file has them."""
-    if picture.format == "TIFF":
-        return tag(picture, BITS_PER_SAMPLE, 1)
-    if picture.format == "PNG":
+    if image.format == "TIFF":
+        return tag(image, BITS_PER_SAMPLE, 1)
+    if image.format == "PNG":
         return data[24]
-    if picture.format == "JPEG2000":
+    if image.format == "JPEG2000":
         return precision(data)
-    if picture.format == "PPM" and picture.mode != "F":
-        return max(8, maximum(picture).bit_length())
-    return 32 if picture.mode == "F" else 8
+    if image.format == "PPM" and image.mode != "F":
+        return max(8, maximum(image).bit_length())
+    return 32 if image.mode == "F" else 8
 
 
 def precision(data: bytes) -> int:
@@ -71,42 +71,42 @@ def precision(data: bytes) -> int:
     return (data[place + 42] & 0x7F) + 1 if 0 <= place < len(data) - 42 else 8
 
 
-def maximum(picture: Image.Image) -> int:
+def maximum(image: Image.Image) -> int:
     """The level of white that a PGM or PPM file names; Pillow has scaled by it, unless it is 65535."""
-    args = picture.tile[0][3] if picture.tile else ()
+    args = image.tile[0][3] if image.tile else ()
     if isinstance(args, tuple) and isinstance(args[-1], int) and args[-1] > 0:
         return args[-1]
-    return 65535 if picture.mode[0] == "I" else 255
+    return 65535 if image.mode[0] == "I" else 255
 
 
-def tag(picture: Image.Image, number: int, default: float) -> float:
+def tag(image: Image.Image, number: int, default: float) -> float:
     """The first value of a TIFF tag."""
-    value = getattr(picture, "tag_v2", {}).get(number, default)
+    value = getattr(image, "tag_v2", {}).get(number, default)
     if isinstance(value, tuple):
         value = value[0] if value else default
     return value if isinstance(value, (int, float)) else default
 
 
-def is_signed(picture: Image.Image) -> bool:
+def is_signed(image: Image.Image) -> bool:
     """8 bits with a sign, which Pillow takes for 8 without."""
-    return picture.mode == "L" and tag(picture, SAMPLE_FORMAT, UNSIGNED) == SIGNED
+    return image.mode == "L" and tag(image, SAMPLE_FORMAT, UNSIGNED) == SIGNED
 
 
-def said_range(picture: Image.Image, data: bytes, bits: int) -> tuple[float | None, float] | None:
+def said_range(image: Image.Image, data: bytes, bits: int) -> tuple[float | None, float] | None:
     """The levels of black and white by what the file says; None where it says nothing.
 
     Black is None where only white is named.
     """
-    if picture.format == "TIFF":
+    if image.format == "TIFF":
         for least, most in ((SMIN_SAMPLE, SMAX_SAMPLE), (MIN_SAMPLE, MAX_SAMPLE)):
-            white = tag(picture, most, 0)
-            black = tag(picture, least, np.nan)
+            white = tag(image, most, 0)
+            black = tag(image, least, np.nan)
             if np.isfinite(white) and white:
                 return (black if np.isfinite(black) and black < white else None), white
         return (0, 2**bits - 1) if bits == 12 else None
-    if picture.format == "JPEG2000" and bits < 16:  # Pillow moves the bits of a level to the top of 16
+    if image.format == "JPEG2000" and bits < 16:  # Pillow moves the bits of a level to the top of 16
         return 0, (2**bits - 1) << (16 - bits)
-    if picture.format == "PPM" and picture.mode != "F" and maximum(picture) != 65535:
+    if image.format == "PPM" and image.mode != "F" and maximum(image) != 65535:
         return 0, 65535
     return None
 
@@ -127,7 +127,7 @@ def least_and_most(levels: np.ndarray) -> tuple[float, float]:
 
 
 def held_range(levels: np.ndarray, low: float, high: float, bits: int) -> tuple[float, float]:
-    """The levels of black and white by what a picture holds: the least usual range that has room for it."""
+    """The levels of black and white by what an image holds: the least usual range that has room for it."""
     if low == high == 0:
         return 0, 1
     if levels.dtype.kind == "f":
@@ -157,10 +157,10 @@ def real_range(low: float, high: float) -> tuple[float, float]:
     raise UnknownLevels(f"from {low:g} to {high:g}")
 
 
-def check_colour(picture: Image.Image, said: tuple[float | None, float] | None) -> None:
-    """Of 16 bits of colour, Pillow keeps the upper 8, which are of no use where the picture is in the lower ones."""
-    picture.load()
-    extrema = picture.getextrema()
+def check_colour(image: Image.Image, said: tuple[float | None, float] | None) -> None:
+    """Of 16 bits of colour, Pillow keeps the upper 8, which are of no use where the image is in the lower ones."""
+    image.load()
+    extrema = image.getextrema()
     most = max(band[1] for band in (extrema if isinstance(extrema[0], tuple) else [extrema])[:3])
     if most <= 16 or (said is not None and most < 64 and said[1] < 1 << 14):
         raise UnknownLevels(f"at most {most * 257:,} of 65,535")

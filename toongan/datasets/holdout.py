@@ -1,7 +1,7 @@
-"""Which pictures are kept back for judging: chosen by their own content, wherever they lie and whatever they are called.
+"""Which images are kept back for judging: chosen by their own content, wherever they lie and whatever they are called.
 
-Of every set the pictures with the lowest SHA-256 are held out. A run records below which number that was, so that what is
-added, renamed or moved later cannot turn a picture that was trained on into one that was not.
+Of every set the images with the lowest SHA-256 are held out. A run records below which number that was, so that what is
+added, renamed or moved later cannot turn an image that was trained on into one that was not.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Split:
     """Rows of a data set: `held_out` to judge by, `training` to train on; int64, ascending.
 
     Attributes:
-        below: pictures whose SHA-256 begins below this number of 64 bits are held out; None where the choice was by
+        below: images whose SHA-256 begins below this number of 64 bits are held out; None where the choice was by
             position, as in runs of earlier versions.
     """
 
@@ -37,14 +37,14 @@ class Split:
 
 
 def split(hashes: np.ndarray, record: dict | bool | None = None) -> Split:
-    """Part a data set: an eighth, from 8 to 2,500 pictures, is held out.
+    """Part a data set: an eighth, from 8 to 2,500 images, is held out.
 
     Args:
-        hashes: the first 64 bits of each picture's SHA-256, uint64 `(N,)`: `PackedDataset.hashes`.
+        hashes: the first 64 bits of each image's SHA-256, uint64 `(N,)`: `PackedDataset.hashes`.
         record: what a run recorded of its own choice, which is then repeated; True for runs of earlier versions.
 
     Raises:
-        ValueError: fewer than 16 pictures; a data set of this series has 64 at least.
+        ValueError: fewer than 16 images; a data set of this series has 64 at least.
     """
     if record is True:
         return Split(held_out_rows(len(hashes)), training_rows(len(hashes)), None)
@@ -60,9 +60,9 @@ def split(hashes: np.ndarray, record: dict | bool | None = None) -> Split:
 
 
 def held_out_count(count: int) -> int:
-    """How many of `count` pictures are held out."""
+    """How many of `count` images are held out."""
     if count < 2 * LEAST:
-        raise ValueError(f"{count} pictures are too few to keep {LEAST} back; {2 * LEAST} are the least.")
+        raise ValueError(f"{count} images are too few to keep {LEAST} back; {2 * LEAST} are the least.")
     return min(max(count // SHARE, LEAST), MOST)
 
 
@@ -72,7 +72,7 @@ def lowest(hashes: np.ndarray, count: int) -> int:
 
 
 def held_out_rows(count: int) -> np.ndarray:
-    """Rows of `count` pictures by the rule of earlier versions, whose runs are still judged: spread evenly; int64, ascending."""
+    """Rows of `count` images by the rule of earlier versions, whose runs are still judged: spread evenly; int64, ascending."""
     held = held_out_count(count)
     return (2 * np.arange(held, dtype=np.int64) + 1) * count // (2 * held)
 

@@ -1,6 +1,6 @@
-"""A look at pictures before they are trained on: which nearly repeat another, and whether faces are where the others are.
+"""A look at images before they are trained on: which nearly repeat another, and whether faces are where the others are.
 
-Everything is measured on the pictures as they are packed. What is found goes to `look.csv`, by file, to `look.json`, by row,
+Everything is measured on the images as they are packed. What is found goes to `look.csv`, by file, to `look.json`, by row,
 and into `preview.png`; nothing is left out unless that is asked for.
 """
 
@@ -17,16 +17,16 @@ from tqdm import tqdm
 
 from ..data import in_colour, tile
 from ..paths import atomic_write
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from .holdout import evenly
 from .packed import PackedDataset
 
 FOUND = "look.json"
-SIDE = 32  # pixels at which pictures are compared
-# Two pictures are nearly the same if their perceptual hashes differ in so few bits of 64, and their grey levels by so little
+SIDE = 32  # pixels at which images are compared
+# Two images are nearly the same if their perceptual hashes differ in so few bits of 64, and their grey levels by so little
 # (root mean square). The hash alone takes two drawn faces of other hair for one; a JPEG of quality 60 differs by 5 to 7.
 ALIKE_BITS, ALIKE_LEVELS = 8, 8.0
-MOST = 65_536  # pictures looked at, so that memory stays flat
+MOST = 65_536  # images looked at, so that memory stays flat
 REACH = 10  # how far a face is looked for from where the others are, in pixels of `SIDE`
 ELSEWHERE = 3  # so far away is elsewhere
 UNLIKE = 4.0  # so many robust standard deviations less like the mean than usual
@@ -39,9 +39,9 @@ class Look:
     """What was found, by row of the packed folder.
 
     Attributes:
-        alike: pictures that nearly repeat an earlier one, and which.
-        elsewhere: pictures whose content lies elsewhere than in most, and how far to the right and down, as shares of the side.
-        unlike: pictures that resemble the others nowhere.
+        alike: images that nearly repeat an earlier one, and which.
+        elsewhere: images whose content lies elsewhere than in most, and how far to the right and down, as shares of the side.
+        unlike: images that resemble the others nowhere.
     """
 
     alike: list[tuple[int, int]]
@@ -50,7 +50,7 @@ class Look:
 
 
 def look_at(data: PackedDataset, progress: bool = False) -> Look:
-    """What a look at all pictures of a packed folder finds; kept beside them, and found there the next time."""
+    """What a look at all images of a packed folder finds; kept beside them, and found there the next time."""
     path = data.folder / FOUND
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def look_at(data: PackedDataset, progress: bool = False) -> Look:
     found = Look(alike(images, small, progress), *places(small))
     write_table(data, found)
     with atomic_write(data.folder / "preview.png") as part:
-        save_picture(sheet(data, found), part)
+        save_image(sheet(data, found), part)
     with atomic_write(path) as part:  # last: it says that the others are there
         part.write_text(json.dumps({"fingerprint": data.fingerprint, **asdict(found)}), encoding="utf-8")
     return found
@@ -77,31 +77,31 @@ def others_than_alike(data: PackedDataset) -> np.ndarray:
 
 
 def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Pictures in parts, so that memory stays flat."""
+    """Images in parts, so that memory stays flat."""
     for start in range(0, len(images), BLOCK):
         yield np.asarray(images[start : start + BLOCK])
 
 
-def shrunk(pictures: np.ndarray, side: int) -> np.ndarray:
+def shrunk(images: np.ndarray, side: int) -> np.ndarray:
     """uint8 `(N, H, W, channels)` as float32 `(N, side, side, 3)`, by averaging."""
-    n, height, width, _ = pictures.shape
-    parts = in_colour(pictures).reshape(n, side, height // side, side, width // side, 3)
+    n, height, width, _ = images.shape
+    parts = in_colour(images).reshape(n, side, height // side, side, width // side, 3)
     return parts.mean((2, 4), dtype=np.float32)
 
 
-# --- which pictures nearly repeat another one ------------------------------------------------
+# --- which images nearly repeat another one ------------------------------------------------
 
 
 def alike(images: np.ndarray, small: np.ndarray, progress: bool = False) -> list[tuple[int, int]]:
     """Rows that nearly repeat an earlier row that stays, and which.
 
     Args:
-        small: the same pictures, float32 `(N, SIDE, SIDE, 3)`.
+        small: the same images, float32 `(N, SIDE, SIDE, 3)`.
     """
     # As rows of ±1, a product of two hashes tells in how many bits they differ.
-    shown = {"desc": "Looking", "unit": " pictures", "file": sys.stdout, "mininterval": 0.5}
+    shown = {"desc": "Looking", "unit": " images", "file": sys.stdout, "mininterval": 0.5}
     bar = tqdm(images, **shown, disable=not progress or len(images) < BLOCK)
-    hashes = np.stack([hash_of(in_colour(picture)) for picture in bar])
+    hashes = np.stack([hash_of(in_colour(image)) for image in bar])
     coarse = shrunk_again(small).reshape(len(small), -1)
     squares = (coarse**2).sum(1)
     found, repeats = [], np.zeros(len(images), bool)
@@ -121,9 +121,9 @@ def alike(images: np.ndarray, small: np.ndarray, progress: bool = False) -> list
     return found
 
 
-def hash_of(picture: np.ndarray) -> np.ndarray:
-    """The perceptual hash of a picture `(H, W, 3)` as 64 numbers, 1 or -1."""
-    return np.where(imagehash.phash(Image.fromarray(picture)).hash.ravel(), 1, -1).astype(np.float32)
+def hash_of(image: np.ndarray) -> np.ndarray:
+    """The perceptual hash of an image `(H, W, 3)` as 64 numbers, 1 or -1."""
+    return np.where(imagehash.phash(Image.fromarray(image)).hash.ravel(), 1, -1).astype(np.float32)
 
 
 def shrunk_again(small: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def shrunk_again(small: np.ndarray) -> np.ndarray:
 
 
 def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]]:
-    """Pictures `(N, SIDE, SIDE, 3)` whose lines lie elsewhere than those of most, and those that lie like them nowhere."""
+    """Images `(N, SIDE, SIDE, 3)` whose lines lie elsewhere than those of most, and those that lie like them nowhere."""
     lines = np.abs(np.diff(small, axis=1, append=small[:, -1:])) + np.abs(
         np.diff(small, axis=2, append=small[:, :, -1:])
     )
@@ -146,7 +146,7 @@ def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]
     usual /= max(np.sqrt((usual**2).sum()), 1e-6)
     steps = range(-REACH, REACH + 1)
     moved = np.stack([shifted(usual, right, down).ravel() for down in steps for right in steps], 1)
-    likeness = lines.reshape(len(lines), -1) @ moved  # of each picture with the usual one, wherever that may lie
+    likeness = lines.reshape(len(lines), -1) @ moved  # of each image with the usual one, wherever that may lie
     best = likeness.argmax(1)
     down, right = best // len(steps) - REACH, best % len(steps) - REACH
     far = np.maximum(np.abs(right), np.abs(down)) >= ELSEWHERE
@@ -158,11 +158,11 @@ def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]
     return elsewhere, np.flatnonzero(unlike).tolist()
 
 
-def shifted(picture: np.ndarray, right: int, down: int) -> np.ndarray:
+def shifted(image: np.ndarray, right: int, down: int) -> np.ndarray:
     """`(H, W)` moved by whole pixels; what comes in is empty."""
-    height, width = picture.shape
-    moved = np.zeros_like(picture)
-    moved[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = picture[
+    height, width = image.shape
+    moved = np.zeros_like(image)
+    moved[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
         max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)
     ]
     return moved
@@ -175,7 +175,7 @@ def sentences(data: PackedDataset, found: Look) -> list[str]:
     """What a viewer should check, and what was found."""
     meta = data.meta
     said = [
-        f"{len(data):,} pictures, as they will be trained on. Is each one a face, whole, upright, and about as large?"
+        f"{len(data):,} images, as they will be trained on. Is each one a face, whole, upright, and about as large?"
     ]
     if len(data) > MOST:
         said.append(f"The first {MOST:,} were looked at:")
@@ -214,7 +214,7 @@ def write_table(data: PackedDataset, found: Look) -> None:
 
 
 def sheet(data: PackedDataset, found: Look) -> Image.Image:
-    """Pictures from all over the set in one sheet, what was found below them, and what to check above them."""
+    """Images from all over the set in one sheet, what was found below them, and what to check above them."""
     font = ImageFont.load_default(13)
     parts: list[str | Image.Image] = list(wrapped(sentences(data, found), font))
     parts.append(tiled(data.images[evenly(np.arange(len(data)), SHOWN)]))
@@ -237,10 +237,10 @@ def sheet(data: PackedDataset, found: Look) -> Image.Image:
     return whole
 
 
-def tiled(pictures: np.ndarray, columns: int = COLUMNS) -> Image.Image:
-    """Pictures in a sheet, small ones enlarged by a whole factor."""
-    pixels = tile(in_colour(np.asarray(pictures)), columns)
-    by = max(1, SHOWN // pictures.shape[1])
+def tiled(images: np.ndarray, columns: int = COLUMNS) -> Image.Image:
+    """Images in a sheet, small ones enlarged by a whole factor."""
+    pixels = tile(in_colour(np.asarray(images)), columns)
+    by = max(1, SHOWN // images.shape[1])
     return Image.fromarray(pixels.repeat(by, 0).repeat(by, 1))
 
 

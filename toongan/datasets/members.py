@@ -1,16 +1,16 @@
 """What zip and tar archives have in common: members that are judged before they are read.
 
 No archive is ever unpacked to disk, so no name in one can lead anywhere. What an archive unpacks to is held against
-what its pictures can fill by their size in pixels: one that grows beyond that means harm, and is not read further.
+what its images can fill by their size in pixels: one that grows beyond that means harm, and is not read further.
 """
 
 import errno
 from pathlib import Path
 
 from ..errors import ToonGANError
+from .images import may_be_an_image, no_image
 from .names import is_hidden, leads_out, printable
-from .outcomes import ARCHIVE, MAX_FILE_BYTES, NESTED, NOT_A_PICTURE, NOT_REGULAR, TOO_LARGE, UNSAFE_NAME, LeftOut
-from .pictures import may_be_a_picture, no_picture
+from .outcomes import ARCHIVE, MAX_FILE_BYTES, NESTED, NOT_A_IMAGE, NOT_REGULAR, TOO_LARGE, UNSAFE_NAME, LeftOut
 from .reading import CSV_BYTES, is_label_file
 
 MAX_MEMBERS = 2_500_000
@@ -31,7 +31,7 @@ class UnusableArchive(ToonGANError):
 
 
 class Growth:
-    """How much an archive unpacks to that no picture accounts for."""
+    """How much an archive unpacks to that no image accounts for."""
 
     def __init__(self, path: Path):
         self.path, self.limit, self.waste = path, max(HARMLESS_BYTES, MAX_RATIO * path.stat().st_size), 0
@@ -42,7 +42,7 @@ class Growth:
         if self.waste > self.limit:
             raise ToonGANError(
                 f"{printable(str(self.path))} would unpack to more than {MAX_RATIO} times its size, and not to "
-                "pictures; it was not read further. If you trust it, unpack it and use folder:PATH."
+                "images; it was not read further. If you trust it, unpack it and use folder:PATH."
             )
 
 
@@ -71,13 +71,13 @@ def refused(name: str, regular: bool, size: int) -> LeftOut | None:
     if not regular:
         return LeftOut(source, NOT_REGULAR)
     if size > (CSV_BYTES if is_label_file(name) else MAX_FILE_BYTES):
-        return LeftOut(source, NOT_A_PICTURE if is_label_file(name) else TOO_LARGE)
+        return LeftOut(source, NOT_A_IMAGE if is_label_file(name) else TOO_LARGE)
     return None
 
 
 def not_read(name: str, start: bytes) -> LeftOut | None:
     """Why a member is not read beyond its beginning, judged by that."""
-    if not start or is_label_file(name) or may_be_a_picture(name, start):
+    if not start or is_label_file(name) or may_be_an_image(name, start):
         return None
-    reason = no_picture(name, start)
+    reason = no_image(name, start)
     return LeftOut(printable(name), NESTED if reason == ARCHIVE else reason)

@@ -14,7 +14,7 @@ DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 def printable(name: str) -> str:
     """A file name as text that can be read and written everywhere, whatever it is made of.
 
-    Accented letters are one character each (NFC): some systems store them as two, and one picture must have one name.
+    Accented letters are one character each (NFC): some systems store them as two, and one image must have one name.
     Bytes that are no text and control characters are escaped: `\\xff`, `\\n`.
     """
     try:
@@ -31,7 +31,7 @@ def order(name: str) -> tuple:
 
 
 def stem(source: str) -> str:
-    """What a picture and its label file share."""
+    """What an image and its label file share."""
     return os.path.splitext(source)[0]
 
 
@@ -41,7 +41,7 @@ def is_hidden(name: str) -> bool:
 
 
 def folder_label(name: str) -> dict[str, str]:
-    """The folder that a picture lies in, which is often its class."""
+    """The folder that an image lies in, which is often its class."""
     parent = str(PurePosixPath(name).parent)
     return {} if parent == "." else {"folder": parent}
 
@@ -52,7 +52,7 @@ def leads_out(name: str) -> bool:
 
 
 def is_own_folder(names: Iterable[str]) -> bool:
-    """Whether a folder with files of these names is one that this program writes: a packed set, a run, its pictures."""
+    """Whether a folder with files of these names is one that this program writes: a packed set, a run, its images."""
     names = set(names)
     return (
         ".toongan" in names

@@ -1,4 +1,4 @@
-"""What becomes of a file: a picture, labels for one, or the reason why it is neither."""
+"""What becomes of a file: an image, labels for one, or the reason why it is neither."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from PIL import Image
 
 MAX_FILE_BYTES = 256 << 20
 
-NOT_A_PICTURE = "not a picture"
+NOT_A_IMAGE = "not an image"
 EMPTY = "empty file"
 DAMAGED = "damaged or cut short"
 TOO_LARGE = f"more than {MAX_FILE_BYTES >> 20} MB"
@@ -20,8 +20,8 @@ VARIANT = "in a variant of its format that is not read: export as PNG or JPEG"
 UNKNOWN_LEVELS = "levels in a range that cannot be told: export with 8 bits a channel"
 MADE_HERE = "made by this program"
 HIDDEN = "hidden: rename it, without the dot in front"
-LFS = "a Git LFS pointer, not the picture: run git lfs pull"
-WEB_PAGE = "a web page, not a picture: download it again"
+LFS = "a Git LFS pointer, not the image: run git lfs pull"
+WEB_PAGE = "a web page, not an image: download it again"
 ARCHIVE = "an archive: unpack it, or use zip:PATH or tar:PATH"
 HEIC = "HEIC: install pillow-heif, or export as JPEG"
 NOT_REGULAR = "link or device, not a regular file"
@@ -42,13 +42,13 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Form:
-    """What pictures are to become.
+    """What images are to become.
 
     Attributes:
         image_size: side in pixels.
         fit: how one that is no square becomes one: `"crop"`, `"pad"` or `"stretch"`.
         channels: 1 for grey, 3 for colours, 4 for colours with transparency.
-        frames: whether each frame of a film is a picture, or only its first.
+        frames: whether each frame of a film is an image, or only its first.
     """
 
     image_size: int
@@ -58,8 +58,8 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A usable picture: uint8 pixels `(H, W, channels)` and the SHA-256 that it is known by, mostly that of its file.
+class Usable:
+    """A usable image: uint8 pixels `(H, W, channels)` and the SHA-256 that it is known by, mostly that of its file.
 
     Attributes:
         enlarged: whether it was smaller than asked for.
@@ -76,7 +76,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Labels:
-    """Attributes from a CSV file beside a picture of the same name."""
+    """Attributes from a CSV file beside an image of the same name."""
 
     key: str
     labels: dict[str, str]
@@ -84,14 +84,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that gives no picture, and why; without a reason, it is not worth a word."""
+    """A file that gives no image, and why; without a reason, it is not worth a word."""
 
     source: str
     reason: str
     detail: str = ""
 
 
-Outcome = Picture | Labels | LeftOut
+Outcome = Usable | Labels | LeftOut
 
 
 class Task(Protocol):
@@ -109,7 +109,7 @@ class Task(Protocol):
 
 
 class Source(Protocol):
-    """Where pictures come from: a folder, an archive, or this machine's own drawing.
+    """Where images come from: a folder, an archive, or this machine's own drawing.
 
     Attributes:
         unit: of its amount, and of the work of its tasks.
@@ -118,13 +118,13 @@ class Source(Protocol):
     unit: str
 
     def signature(self) -> dict:
-        """Changes when its pictures do."""
+        """Changes when its images do."""
 
     def amount(self, signature: dict) -> int | None:
         """How much there is to do; None where there is no end."""
 
     def tasks(self, skip: int) -> Iterator[Task]:
-        """All its pictures, but for the first `skip`."""
+        """All its images, but for the first `skip`."""
 
 
 def run_task(task: Task, form: Form) -> list[Outcome]:

@@ -3,11 +3,11 @@
 A packed folder holds
 
 - `images.npy`: uint8 `(N, H, W, channels)`;
-- `index.csv`: a row a picture: `source` (file), `sha256` (of that file), its labels;
+- `index.csv`: a row an image: `source` (file), `sha256` (of that file), its labels;
 - `left-out.csv`: a row a file that was not used, and why;
 - `meta.json`: counts, fingerprint, licence, what was left out by reason;
-- `preview.png`: 64 of the pictures, and what a look at the set has found;
-- `look.csv`, `look.json`: the same in full, for pictures that were not drawn here.
+- `preview.png`: 64 of the images, and what a look at the set has found;
+- `look.csv`, `look.json`: the same in full, for images that were not drawn here.
 
 `packing.py` writes it.
 """
@@ -37,7 +37,7 @@ class PackedDataset:
     Attributes:
         images: uint8 `(N, H, W, channels)`, memory-mapped where all of the folder or its beginning is used.
         meta: what `meta.json` says.
-        fingerprint: SHA-256 over the pixels of all N pictures.
+        fingerprint: SHA-256 over the pixels of all N images.
         rows: which rows of the folder these are; None for the first N.
     """
 
@@ -52,16 +52,16 @@ class PackedDataset:
 
     @property
     def is_grey(self) -> bool:
-        """Whether all pictures of the folder, of three channels, are grey."""
+        """Whether all images of the folder, of three channels, are grey."""
         return self.meta.get("grey", False)
 
     def in_grey(self) -> "PackedDataset":
-        """The same pictures, all of them grey, as one channel."""
+        """The same images, all of them grey, as one channel."""
         return dataclasses.replace(self, images=self.images[..., :1])
 
     @cached_property
     def index(self) -> list[dict[str, str]]:
-        """One dictionary a picture: its row of `index.csv`."""
+        """One dictionary an image: its row of `index.csv`."""
         with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if self.rows is None:
@@ -71,7 +71,7 @@ class PackedDataset:
 
     @property
     def identity(self) -> str:
-        """What `hashes` are of. Two sets of one identity know the same picture by the same number."""
+        """What `hashes` are of. Two sets of one identity know the same image by the same number."""
         made_from = self.meta["made_from"]
         if "style" not in made_from:
             return "files"
@@ -81,10 +81,10 @@ class PackedDataset:
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """The first 64 bits of each picture file's SHA-256, uint64 `(N,)`: what a picture is known by, wherever it lies.
+        """The first 64 bits of each image file's SHA-256, uint64 `(N,)`: what an image is known by, wherever it lies.
 
         Raises:
-            ToonGANError: `index.csv` does not fit the pictures.
+            ToonGANError: `index.csv` does not fit the images.
         """
         try:
             with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
@@ -100,7 +100,7 @@ class PackedDataset:
 
     @cached_property
     def labels(self) -> list[dict[str, str]]:
-        """One dictionary a picture, attribute name to value; empty where a part is absent."""
+        """One dictionary an image, attribute name to value; empty where a part is absent."""
         return [{name: value for name, value in row.items() if name not in NOT_LABELS} for row in self.index]
 
     @property
@@ -123,14 +123,14 @@ def read_meta(folder: Path) -> dict | None:
 def open_packed(
     folder: Path, count: int | None = None, spread: bool = False, among: np.ndarray | None = None
 ) -> PackedDataset:
-    """Open `count` pictures of a packed folder, or all of them.
+    """Open `count` images of a packed folder, or all of them.
 
     Args:
         spread: take them evenly from the whole folder, since neighbours may be of one kind; else from its beginning.
         among: take them from these rows only, ascending.
 
     Raises:
-        ToonGANError: the folder is damaged, or holds fewer than `count` pictures.
+        ToonGANError: the folder is damaged, or holds fewer than `count` images.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
@@ -147,7 +147,7 @@ def open_packed(
     if count == len(images):
         return PackedDataset(folder, images, meta, fingerprint)
     if count > there:
-        raise ToonGANError(f"is {count:,}, but {folder} holds {there:,} pictures; ask for at most that many.", "count")
+        raise ToonGANError(f"is {count:,}, but {folder} holds {there:,} images; ask for at most that many.", "count")
     rows = among
     if spread and count < there:
         rows = evenly(np.arange(len(images)) if among is None else among, count)

@@ -26,17 +26,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data import tile, to_picture
+from ..data import tile, to_image
 from ..errors import ToonGANError
 from ..paths import MARK, cannot_write, display, replace, writable_folder
 from ..system.locks import Taken, hold
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from .holdout import evenly
-from .outcomes import DUPLICATE, Form, Labels, LeftOut, Outcome, Picture, Source, Task, run_task
+from .outcomes import DUPLICATE, Form, Labels, LeftOut, Outcome, Source, Task, Usable, run_task
 from .packed import FORMAT, NOT_LABELS
 from .workers import WorkerDied, Workers
 
-MIN_PICTURES = 64
+MIN_IMAGES = 64
 COMMIT_SECONDS = 2.0
 COUNTERS = ("count", "consumed", "work", "enlarged", "coloured", "transparent")
 PREVIEW = 64
@@ -56,8 +56,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class TooFewPictures(ToonGANError):
-    """A source with fewer than 64 usable pictures."""
+class TooFewImages(ToonGANError):
+    """A source with fewer than 64 usable images."""
 
 
 def pack(
@@ -71,18 +71,18 @@ def pack(
     name: str = "",
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> int:
-    """Pack `source` into `folder`; whatever stands there is replaced at the very end. Gives how many pictures are new.
+    """Pack `source` into `folder`; whatever stands there is replaced at the very end. Gives how many images are new.
 
     Args:
-        form: what pictures are to become.
+        form: what images are to become.
         meta: what `meta.json` shall say besides counts.
-        limit: stop after that many pictures; needed where a source has no end.
+        limit: stop after that many images; needed where a source has no end.
         is_current: asked once the folder is ours alone; if another process has just packed it, nothing is done.
         name: what to call the source in messages.
         finish: given the folder when all is packed, before it takes its place; may write more files into it.
 
     Raises:
-        ToonGANError: fewer than 64 usable pictures, a damaged archive, a full disk: says what to do.
+        ToonGANError: fewer than 64 usable images, a damaged archive, a full disk: says what to do.
     """
     parent = writable_folder(folder.parent)
     with only_one(folder, progress):
@@ -95,7 +95,7 @@ def pack(
             had = part.count
             with closing(part):
                 fill(part, source, limit, progress, name)
-                if part.count < MIN_PICTURES:
+                if part.count < MIN_IMAGES:
                     raise too_few(part, name)
                 part.write_tables(meta)
             finish(part.folder)
@@ -145,7 +145,7 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
             bar.update((part.count if limit else part.work) - bar.n)
             if source.unit == "B":
                 rate = (part.count - had) / (time.perf_counter() - start)
-                bar.set_postfix_str(f"{rate:,.0f} pictures/s", refresh=False)
+                bar.set_postfix_str(f"{rate:,.0f} images/s", refresh=False)
             if part.count == limit:
                 break
         part.commit()
@@ -170,7 +170,7 @@ def in_order(tasks: Iterator[Task], form: Form) -> Iterator[tuple[Task, list[Out
         return
     with Workers(workers) as pool:
         waiting = deque((task, pool.submit(run_task, task, form)) for task in first)
-        # A window of tasks in flight keeps memory flat for a million pictures.
+        # A window of tasks in flight keeps memory flat for a million images.
         for task in tasks:
             waiting.append((task, pool.submit(run_task, task, form)))
             if len(waiting) > 3 * workers:
@@ -185,11 +185,11 @@ class Part:
     """A packed folder in the making.
 
     Attributes:
-        count: pictures written.
+        count: images written.
         consumed: files of the source dealt with, whatever became of them.
         work: the same in the source's unit of progress.
-        enlarged: pictures that were smaller than asked for.
-        coloured, transparent: pictures that are not grey, and that have a pixel which is not opaque.
+        enlarged: images that were smaller than asked for.
+        coloured, transparent: images that are not grey, and that have a pixel which is not opaque.
         busy: in the middle of a task, of which only part is written.
     """
 
@@ -197,7 +197,7 @@ class Part:
         self.folder, self.signature, self.form = folder, signature, form
         self.made_from = json.dumps([FORMAT, signature, dataclasses.asdict(form)], sort_keys=True)
         self.header = npy_header(0, form)
-        self.picture_bytes = form.image_size**2 * form.channels
+        self.image_bytes = form.image_size**2 * form.channels
         if not self.resume():
             shutil.rmtree(folder, ignore_errors=True)
             self.begin()
@@ -208,9 +208,9 @@ class Part:
         with open(self.folder / "images.npy", "rb") as file:
             file.seek(len(self.header))
             for _ in range(self.count):
-                self.digest.update(file.read(self.picture_bytes))
+                self.digest.update(file.read(self.image_bytes))
         self.images = open(self.folder / "images.npy", "r+b", buffering=1 << 20)
-        self.images.seek(len(self.header) + self.count * self.picture_bytes)
+        self.images.seek(len(self.header) + self.count * self.image_bytes)
         self.last_commit = time.monotonic()
 
     def begin(self) -> None:
@@ -230,7 +230,7 @@ class Part:
         try:
             same = self.state("made_from") == self.made_from
             pixels = (self.folder / "images.npy").stat().st_size - len(self.header)
-            if same and pixels >= int(self.state("count")) * self.picture_bytes:
+            if same and pixels >= int(self.state("count")) * self.image_bytes:
                 return True
         except (sqlite3.DatabaseError, OSError, TypeError) as error:
             if system_error(error) is not None:  # the disk's fault, not the journal's: what was packed may be good
@@ -255,25 +255,25 @@ class Part:
             if outcome.reason:
                 self.leave_out(outcome)
         else:
-            self.add_picture(outcome)
+            self.add_image(outcome)
 
-    def add_picture(self, picture: Picture) -> None:
-        key = os.path.splitext(picture.source)[0]
-        labels = json.dumps(picture.labels) if picture.labels else None
+    def add_image(self, image: Usable) -> None:
+        key = os.path.splitext(image.source)[0]
+        labels = json.dumps(image.labels) if image.labels else None
         done = self.journal.execute(
             "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?, ?, ?)",
-            [self.count, picture.source, picture.sha256, key, labels, picture.beyond],
+            [self.count, image.source, image.sha256, key, labels, image.beyond],
         )
         if not done.rowcount:
-            (first,) = self.journal.execute("SELECT source FROM pictures WHERE sha256 = ?", [picture.sha256]).fetchone()
-            self.leave_out(LeftOut(picture.source, DUPLICATE, first))
+            (first,) = self.journal.execute("SELECT source FROM pictures WHERE sha256 = ?", [image.sha256]).fetchone()
+            self.leave_out(LeftOut(image.source, DUPLICATE, first))
             return
-        pixels = np.ascontiguousarray(picture.pixels)
+        pixels = np.ascontiguousarray(image.pixels)
         self.images.write(pixels)
         self.digest.update(pixels)
-        self.name_columns(picture.labels)
+        self.name_columns(image.labels)
         self.count += 1
-        self.enlarged += picture.enlarged
+        self.enlarged += image.enlarged
         self.coloured += pixels.shape[2] > 1 and not np.array_equal(pixels[..., :2], pixels[..., 1:3])
         self.transparent += pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
 
@@ -307,7 +307,7 @@ class Part:
         )
 
     def beyond(self) -> dict | None:
-        """Of the pictures that were not square, how much of their longer side is beyond the square."""
+        """Of the images that were not square, how much of their longer side is beyond the square."""
         rows = self.journal.execute("SELECT beyond FROM pictures WHERE beyond > 0")
         shares = np.fromiter((share for (share,) in rows), float)
         if not len(shares):
@@ -348,9 +348,9 @@ class Part:
         self.write_preview()
 
     def write_preview(self) -> None:
-        """Pictures from all over the set, as they will be trained on, in one sheet."""
+        """Images from all over the set, as they will be trained on, in one sheet."""
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        save_picture(to_picture(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
+        save_image(to_image(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
 
     def write_index(self) -> None:
         columns = [name for (name,) in self.journal.execute("SELECT name FROM columns ORDER BY name")]
@@ -393,8 +393,8 @@ def too_few(part: Part, name: str) -> ToonGANError:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in part.left_out().items())
     seen = part.count + sum(part.left_out().values())
     left_out = f"; left out: {reasons}" if reasons else ""
-    return TooFewPictures(
-        f"{name} holds {part.count:,} usable pictures among {seen:,} files{left_out}. At least {MIN_PICTURES} are needed."
+    return TooFewImages(
+        f"{name} holds {part.count:,} usable images among {seen:,} files{left_out}. At least {MIN_IMAGES} are needed."
     )
 
 
@@ -422,7 +422,7 @@ def cannot_pack(error: Exception, part: Part | None, folder: Path) -> ToonGANErr
     problem = cannot_write(folder, error)
     if part is None:
         return problem
-    so_far = f"{part.count:,} pictures, {part.count * part.picture_bytes / 1e6:,.0f} MB"
+    so_far = f"{part.count:,} images, {part.count * part.image_bytes / 1e6:,.0f} MB"
     return ToonGANError(f"{problem} What is packed so far is kept ({so_far}), and it goes on from there.")
 
 

@@ -8,10 +8,10 @@ import io
 import numpy as np
 
 from .holdout import FILM_BITS
+from .images import ending, images_in, what_it_is
 from .names import stem
-from .outcomes import EMPTY, LFS, NOT_A_PICTURE, WEB_PAGE, Form, Labels, LeftOut, Outcome, Picture, Unusable
+from .outcomes import EMPTY, LFS, NOT_A_IMAGE, WEB_PAGE, Form, Labels, LeftOut, Outcome, Unusable, Usable
 from .packed import NOT_LABELS
-from .pictures import ending, pictures_in, what_it_is
 
 CSV_BYTES = 1 << 16
 # Raised when the same files would give other pixels, so that what was packed before is packed anew.
@@ -51,14 +51,14 @@ def outcomes_of(source: str, data: bytes, form: Form, labels: dict[str, str]) ->
         if attributes is not None:
             return [Labels(stem(source), attributes)]
         reason = what_it_is(data)
-        return [LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_A_PICTURE)]
+        return [LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_A_IMAGE)]
     own, found = hashlib.sha256(data).digest(), []
     try:
-        for seen in pictures_in(data, form):
+        for seen in images_in(data, form):
             name, digest = source, own
             if seen.frame is not None:
                 name, digest = f"{source}#{seen.frame}", digest_of_frame(own, seen.pixels)
-            found.append(Picture(name, digest, seen.pixels, labels, seen.enlarged, seen.beyond))
+            found.append(Usable(name, digest, seen.pixels, labels, seen.enlarged, seen.beyond))
     except Unusable as error:  # of a film that is cut short, the frames before that are used
         found.append(LeftOut(source, *error.args))
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ToonGANError
+from .images import BESIDE_PIXELS, START_BYTES, made_like_an_image, most_bytes, no_image
 from .members import (
     MAX_RATIO,
     PEEK_BYTES,
@@ -19,7 +20,6 @@ from .members import (
 )
 from .names import is_hidden, printable
 from .outcomes import HIDDEN, MAX_FILE_BYTES, NOT_REGULAR, PADDED, LeftOut
-from .pictures import BESIDE_PIXELS, START_BYTES, made_like_a_picture, most_bytes, no_picture
 
 MAX_NAMED = 1000
 MAX_HEADER_BYTES = 256 << 10
@@ -105,10 +105,10 @@ def tar_content(
     if size <= BESIDE_PIXELS:
         return data
     most = most_bytes(data)
-    if most or made_like_a_picture(data):
+    if most or made_like_an_image(data):
         data += file.read(MAX_FILE_BYTES)
         most = most or most_bytes(data)
     growth.add(size - most)
     if size > max(most, MAX_RATIO * (raw.tell() - before + PEEK_BYTES)):
-        return LeftOut(printable(name), PADDED if most else no_picture(name, data))
+        return LeftOut(printable(name), PADDED if most else no_image(name, data))
     return data + file.read(MAX_FILE_BYTES)

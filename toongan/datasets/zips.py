@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ToonGANError
+from .images import BESIDE_PIXELS, START_BYTES, made_like_an_image, most_bytes, no_image
 from .members import (
     MAX_RATIO,
     PEEK_BYTES,
@@ -29,7 +30,6 @@ from .members import (
 )
 from .names import is_hidden, is_own_folder, printable
 from .outcomes import DAMAGED, ENCRYPTED, HIDDEN, MADE_HERE, MAX_FILE_BYTES, METHOD, OVERLAPS, PADDED, LeftOut
-from .pictures import BESIDE_PIXELS, START_BYTES, made_like_a_picture, most_bytes, no_picture
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 METHOD_NAMES = {
@@ -179,11 +179,11 @@ def zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, gr
             if size > spare:
                 if reason is None:
                     data += file.read(PEEK_BYTES)
-                    if not (most := most_bytes(data)) and made_like_a_picture(data):  # its size is further on
+                    if not (most := most_bytes(data)) and made_like_an_image(data):  # its size is further on
                         data += file.read(max(0, size - len(data)))
                         most = most_bytes(data)
                     if size > most:
-                        reason = LeftOut(printable(name), PADDED if most else no_picture(name, data))
+                        reason = LeftOut(printable(name), PADDED if most else no_image(name, data))
                         size -= most
                 if reason is not None:
                     growth.add(size)

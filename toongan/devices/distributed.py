@@ -56,7 +56,7 @@ class World:
     def check_share(self, batch_size: int) -> None:
         """
         Raises:
-            ToonGANError: not every rank would get as many pictures of a batch, two at least.
+            ToonGANError: not every rank would get as many images of a batch, two at least.
         """
         if batch_size % self.size or batch_size < 2 * self.size:
             raise ToonGANError(

@@ -1,4 +1,4 @@
-"""What a card says and how it looks: findings in words, a table, a picture."""
+"""What a card says and how it looks: findings in words, a table, an image."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +18,7 @@ FIGURES = (
     ("frechet_distance", f"Fréchet distance, {EXTRACTOR}", 1, 1, ""),
     ("kernel_distance", f"kernel distance × 1,000, {EXTRACTOR}", 1, 1, ""),
     ("precision", "precision: samples that look real", 100, 1, " %"),
-    ("recall", "recall: real pictures within reach", 100, 1, " %"),
+    ("recall", "recall: real images within reach", 100, 1, " %"),
     ("density", "density", 1, 3, ""),
     ("coverage", "coverage", 100, 1, " %"),
     ("two_sample", "told from real by a classifier", 100, 1, " %"),
@@ -42,38 +42,38 @@ def findings(card: dict) -> list[str]:
     said, against, memory, count = [], card["compared_with"], card["memorisation"], card["count"]
     if against.get("start_may_have_seen"):
         said.append(
-            "The nets that this run began with may have been trained on some of these pictures: if so, the figures flatter it."
+            "The nets that this run began with may have been trained on some of these images: if so, the figures flatter it."
         )
     elif not against["never_trained_on"] and against["as_in_training"]:
         said.append(
-            "This run was trained on all pictures, the held-out ones too, so the figures flatter it and cannot show "
+            "This run was trained on all images, the held-out ones too, so the figures flatter it and cannot show "
             "copying; train it again with this version to keep them apart."
         )
     elif not against["never_trained_on"]:
         said.append(
-            "Nothing proves that the run was never trained on some of these pictures: if it was, the figures flatter it."
+            "Nothing proves that the run was never trained on some of these images: if it was, the figures flatter it."
         )
     if not against["as_in_training"]:
         said.append(
-            "The pictures compared with are not all those of the training, in the same order: another data set, one to "
-            "which pictures were added, renamed or moved since, or drawings by other versions."
+            "The images compared with are not all those of the training, in the same order: another data set, one to "
+            "which images were added, renamed or moved since, or drawings by other versions."
         )
     if count < FEW:
-        said.append(f"{count} pictures are few: distances are larger at a small count; compare only with the same.")
+        said.append(f"{count} images are few: distances are larger at a small count; compare only with the same.")
     if card["variety"] < POOR_VARIETY:
         said.append(
-            f"G repeats itself: its pictures are only {100 * card['variety']:.0f} % as varied as real ones. "
-            "Train with --recipe modern, a larger --batch-size, or more pictures."
+            f"G repeats itself: its images are only {100 * card['variety']:.0f} % as varied as real ones. "
+            "Train with --recipe modern, a larger --batch-size, or more images."
         )
     if card["figures"]["precision"]["generated"] == card["figures"]["recall"]["generated"] == 0:
         said.append(
-            "No generated picture is within reach of a real one yet, so precision and recall are 0; "
+            "No generated image is within reach of a real one yet, so precision and recall are 0; "
             "the distances tell progress."
         )
     if memory["copies"] > COPIES + count**-0.5:  # chance alone lifts it where there are few
         said.append(
-            f"G copies: {100 * memory['copies']:.0f} % of its pictures are nearer to a training picture than 99 % of real ones "
-            "are. Train on more pictures, or for a shorter time."
+            f"G copies: {100 * memory['copies']:.0f} % of its images are nearer to a training image than 99 % of real ones "
+            "are. Train on more images, or for a shorter time."
         )
     for name, one in (card["attributes"] or {}).items():
         if one.get("forgotten"):
@@ -85,9 +85,9 @@ def findings(card: dict) -> list[str]:
         said.append(f"Asked for it, G draws it in fewer than half of the cases that are possible: {', '.join(deaf)}.")
     unread = [name for name, one in (card["attributes"] or {}).items() if not one["legible"]]
     if unread:
-        said.append(f"Left out, since the classifier cannot read them on real pictures: {', '.join(unread)}.")
+        said.append(f"Left out, since the classifier cannot read them on real images: {', '.join(unread)}.")
     if card["attributes"] is None:
-        said.append("The pictures have no labels to learn, so there is nothing on attributes.")
+        said.append("The images have no labels to learn, so there is nothing on attributes.")
     return said
 
 
@@ -134,14 +134,14 @@ def lines_of(card: dict) -> list[tuple[str, str, str]]:
             lines.append((title, *both))
     memory = card["memorisation"]
     mine, real = f"{memory['generated']:.1f}", f"{memory['held_out']:.1f} (held out)"
-    lines.append(("distance to the nearest training picture", mine, real))
+    lines.append(("distance to the nearest training image", mine, real))
     return lines
 
 
 def heading(card: dict) -> str:
     against = card["compared_with"]
-    real = f"{card['count']:,} held out from {against['pictures']:,} of {against['dataset']}"
-    return f"{card['run']}: {card['count']:,} generated pictures against {real}, seed {card['seed']}"
+    real = f"{card['count']:,} held out from {against['images']:,} of {against['dataset']}"
+    return f"{card['run']}: {card['count']:,} generated images against {real}, seed {card['seed']}"
 
 
 def conditions(card: dict) -> str:
@@ -149,7 +149,7 @@ def conditions(card: dict) -> str:
     proved = card["compared_with"]["never_trained_on"]
     seen = "never trained on" if proved else "not proved that the run was not trained on some"
     how = f"{card['extractor']['name']}, {card['extractor']['input']}, {card['extractor']['resizer'].split(',')[0]}"
-    return f"held-out pictures: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
+    return f"held-out images: {seen}; {how}; {card['minutes']} minutes on {card['device']}, {card['date']}"
 
 
 def table(card: dict) -> str:
@@ -164,20 +164,20 @@ def table(card: dict) -> str:
             )
             text.append(
                 f"  {name:<20} {drawn}mix {100 * one['distance']:.0f} % apart (floor {100 * one['floor']:.0f} %); "
-                f"read right {100 * one['accuracy']:.0f} % of the time on real pictures"
+                f"read right {100 * one['accuracy']:.0f} % of the time on real images"
             )
     for name, one in (card.get("wishes") or {}).items():
         obeyed, ceiling, unasked, stays = (
             f"{100 * one[key]:.0f} %" for key in ("obeyed", "ceiling", "unasked", "stays")
         )
         text.append(
-            f"  asked for {name:<18} drawn {obeyed} of the time (real pictures {ceiling}, unasked {unasked}); the rest stays {stays}"
+            f"  asked for {name:<18} drawn {obeyed} of the time (real images {ceiling}, unasked {unasked}); the rest stays {stays}"
         )
     return "\n".join([*text, *(f"- {sentence}" for sentence in card["findings"])])
 
 
 def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> plt.Figure:
-    """A card as a picture: figures beside their floors, the attributes that differ most, nearest neighbours."""
+    """A card as an image: figures beside their floors, the attributes that differ most, nearest neighbours."""
     legible = {name: one for name, one in (card["attributes"] or {}).items() if one["legible"]}
     worst = sorted(legible, key=lambda name: -legible[name]["distance"])[:CHARTS]
     wishes = card.get("wishes")
@@ -211,20 +211,20 @@ def plot_card(card: dict, pairs: list[tuple[np.ndarray, np.ndarray, float]]) -> 
     axes = parts[-1].subplots(2, len(pairs), squeeze=False)
     ratio = card["memorisation"]["ratio"]
     parts[-1].suptitle(
-        "The generated pictures nearest to a training picture (above), and that training picture (below), with their distance "
-        f"in grey levels; median {ratio:.2f} times that of held-out pictures",
+        "The generated images nearest to a training image (above), and that training image (below), with their distance "
+        f"in grey levels; median {ratio:.2f} times that of held-out images",
         fontsize=10,
     )
     for column, (mine, theirs, apart) in enumerate(pairs):
-        for row, picture in enumerate((mine, theirs)):
-            axes[row, column].imshow(in_colour(picture))
+        for row, image in enumerate((mine, theirs)):
+            axes[row, column].imshow(in_colour(image))
             axes[row, column].axis("off")
         axes[0, column].set_title(f"{apart:.1f}", fontsize=9)
     return fig
 
 
 def plot_two_sample(ax: plt.Axes, test: dict) -> None:
-    """How often a classifier tells generated and real pictures from held-out ones, with its 95 % interval."""
+    """How often a classifier tells generated and real images from held-out ones, with its 95 % interval."""
     names = ("generated", "floor")
     shares = np.array([[100 * test[name][key] for key in ("accuracy", "low", "high")] for name in names])
     errors = np.clip([shares[:, 0] - shares[:, 1], shares[:, 2] - shares[:, 0]], 0, None)
@@ -240,12 +240,12 @@ def plot_two_sample(ax: plt.Axes, test: dict) -> None:
     ax.set(
         ylim=(0, 105),
         ylabel="right answers (%)",
-        title="Told from held-out pictures\n(50 %, dotted: indistinguishable)",
+        title="Told from held-out images\n(50 %, dotted: indistinguishable)",
     )
 
 
 def plot_octaves(ax: plt.Axes, octaves: dict) -> None:
-    """The Fréchet distance of pictures that were shrunk first, beside its floor."""
+    """The Fréchet distance of images that were shrunk first, beside its floor."""
     at = np.arange(len(octaves))
     for name, label, shift, form in (
         ("generated", "generated", -0.2, {"color": "0.8", "hatch": "///"}),
@@ -261,7 +261,7 @@ def plot_octaves(ax: plt.Axes, octaves: dict) -> None:
 
 
 def plot_reaches(ax: plt.Axes, precision: dict) -> None:
-    """Precision over the number of neighbours that a real picture's reach is measured by."""
+    """Precision over the number of neighbours that a real image's reach is measured by."""
     for name, style in (("floor", "k-"), ("generated", "k--")):
         ax.plot(
             [int(reach) for reach in precision[name]],
@@ -281,17 +281,17 @@ def plot_spectrum(ax: plt.Axes, spectrum: dict) -> None:
     for name, label, style in (("held_out", "held-out real", "k-"), ("generated", "generated", "k--")):
         power = np.mean(spectrum[name], axis=0)
         ax.plot(np.arange(1, len(power) + 1), power, style, label=label)
-    ax.set(yscale="log", xlabel="waves in a picture", ylabel="power", title="Right power at every wave length?")
+    ax.set(yscale="log", xlabel="waves in an image", ylabel="power", title="Right power at every wave length?")
     ax.legend(fontsize=8)
 
 
 def plot_wishes(ax: plt.Axes, wishes: dict) -> None:
-    """How often each wish is read in the picture, beside real pictures and chance; the most obeyed first."""
+    """How often each wish is read in the image, beside real images and chance; the most obeyed first."""
     names = sorted(wishes, key=lambda name: -wishes[name]["obeyed"])
     at = np.arange(len(names))
     ax.bar(at, [100 * wishes[name]["obeyed"] for name in names], color="0.8", edgecolor="0.2", label="as asked for")
-    ax.plot(at, [100 * wishes[name]["ceiling"] for name in names], "k_", markersize=18, label="real pictures (ceiling)")
+    ax.plot(at, [100 * wishes[name]["ceiling"] for name in names], "k_", markersize=18, label="real images (ceiling)")
     ax.plot(at, [100 * wishes[name]["unasked"] for name in names], "kx", clip_on=False, label="asked for another value")
     ax.set_xticks(at, names, rotation=25, ha="right", fontsize=8)
-    ax.set(ylim=(0, 118), ylabel="read in the picture (%)", title="Does G draw what it is asked for?")
+    ax.set(ylim=(0, 118), ylabel="read in the image (%)", title="Does G draw what it is asked for?")
     ax.legend(fontsize=8, ncols=3, loc="upper center")

@@ -1,7 +1,7 @@
-"""Judges beside those of chapter 05: every octave of a picture by itself, waves, what a reader of attributes sees.
+"""Judges beside those of chapter 05: every octave of an image by itself, waves, what a reader of attributes sees.
 
-A feature net that looks at enlarged pictures hardly notices the finest waves, and at first every generated picture is
-told from a real one by them alone. These judges say how far it is to real pictures elsewhere, and each has its floor.
+A feature net that looks at enlarged images hardly notices the finest waves, and at first every generated image is
+told from a real one by them alone. These judges say how far it is to real images elsewhere, and each has its floor.
 """
 
 from pathlib import Path
@@ -20,11 +20,11 @@ OCTAVE_COUNT = 1000
 REACHES = (3, 10, 30, 100)
 
 
-def shrunk(pictures: np.ndarray, by: int) -> np.ndarray:
-    """Pictures, uint8 `(N, H, W, channels)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
+def shrunk(images: np.ndarray, by: int) -> np.ndarray:
+    """Images, uint8 `(N, H, W, channels)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
     if by == 1:
-        return pictures
-    small = F.avg_pool2d(torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float(), by)
+        return images
+    small = F.avg_pool2d(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float(), by)
     large = F.interpolate(small, scale_factor=by, mode="bilinear", align_corners=False)
     return large.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -38,12 +38,12 @@ def octaves(
     progress: str | None = None,
     keep: Path | None = None,
 ) -> dict[str, dict]:
-    """Distances after all sides were shrunk by 1, 2 and 4: which octave of a picture gives it away?
+    """Distances after all sides were shrunk by 1, 2 and 4: which octave of an image gives it away?
 
     All are uint8 `(N, H, W, 3)`; the first 1,000 of each are judged, at 128 px.
 
     Args:
-        keep: a folder in which the features of the real pictures are kept for the next time.
+        keep: a folder in which the features of the real images are kept for the next time.
 
     Returns:
         for each factor: frechet_distance, precision, recall and auc (`two_sample_test`), each generated and floor.
@@ -63,9 +63,9 @@ def octaves(
     return found
 
 
-def spectrum(pictures: np.ndarray) -> np.ndarray:
-    """Mean power of waves across and down grey pictures, uint8 `(N, H, W, 3)`: `(2, H / 2)`, by waves per picture."""
-    grey = in_colour(np.asarray(pictures, np.float32)).mean(3)
+def spectrum(images: np.ndarray) -> np.ndarray:
+    """Mean power of waves across and down grey images, uint8 `(N, H, W, 3)`: `(2, H / 2)`, by waves per image."""
+    grey = in_colour(np.asarray(images, np.float32)).mean(3)
     grey -= grey.mean((1, 2), keepdims=True)
     return np.stack([(np.abs(np.fft.rfft(grey, axis=axis)) ** 2).mean((0, 3 - axis))[1:] for axis in (2, 1)])
 
@@ -89,12 +89,12 @@ def precision_at(generated: np.ndarray, real: np.ndarray, reaches: tuple[int, ..
     return found
 
 
-def reader_features(reader: metrics.AttributeReader, pictures: np.ndarray) -> tuple[np.ndarray, float]:
-    """What a reader of attributes sees in pictures, uint8 `(N, H, W, 3)`: features `(N, 128)`, and its mean confidence."""
+def reader_features(reader: metrics.AttributeReader, images: np.ndarray) -> tuple[np.ndarray, float]:
+    """What a reader of attributes sees in images, uint8 `(N, H, W, 3)`: features `(N, 128)`, and its mean confidence."""
     features, sure = [], []
     with torch.inference_mode():
-        for start in range(0, len(pictures), 256):
-            small = metrics.to_small(pictures[start : start + 256], reader.device)
+        for start in range(0, len(images), 256):
+            small = metrics.to_small(images[start : start + 256], reader.device)
             maps = reader.net[:-2](small)
             logits = reader.net[-2:](maps).float().split(reader.sizes, 1)
             features.append(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1).float().cpu())
@@ -105,7 +105,7 @@ def reader_features(reader: metrics.AttributeReader, pictures: np.ndarray) -> tu
 def by_reader(
     reader: metrics.AttributeReader, generated: np.ndarray, held_out: np.ndarray, floor: np.ndarray, seed: int = 0
 ) -> dict[str, dict]:
-    """Distances in the features of a net that knows nothing but the attributes of these very pictures.
+    """Distances in the features of a net that knows nothing but the attributes of these very images.
 
     All are uint8 `(N, H, W, 3)`. It looks at hair, eyes and mouths, not at texture.
 
@@ -114,8 +114,8 @@ def by_reader(
     """
     real, _ = reader_features(reader, held_out)
     found = {}
-    for name, pictures in (("generated", generated), ("floor", floor)):
-        features, confidence = reader_features(reader, pictures)
+    for name, images in (("generated", generated), ("floor", floor)):
+        features, confidence = reader_features(reader, images)
         figures = metrics.distances(features, real, seed)
         kept = {key: figures[key] for key in ("frechet_distance", "precision", "recall", "coverage")}
         for key, value in {**kept, "confidence": confidence}.items():

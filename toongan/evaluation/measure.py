@@ -85,13 +85,13 @@ def card_folder(run: Run) -> Path:
 
 
 class Evaluation:
-    """What one card is made of: the run, its generated pictures, and two sets of real ones.
+    """What one card is made of: the run, its generated images, and two sets of real ones.
 
     Attributes:
-        generated, held_out, floor: uint8 `(count, H, W, 3)`; the floor is real pictures from those to train on.
+        generated, held_out, floor: uint8 `(count, H, W, 3)`; the floor is real images from those to train on.
         training: all rows of the data set to train on.
-        start_saw: whether the nets that the run began with may have been trained on some of the held-out pictures.
-        pairs: generated pictures and the training pictures nearest to them, nearest first; filled by `card`.
+        start_saw: whether the nets that the run began with may have been trained on some of the held-out images.
+        pairs: generated images and the training images nearest to them, nearest first; filled by `card`.
     """
 
     def __init__(self, config: EvaluateConfig, progress: bool):
@@ -113,7 +113,7 @@ class Evaluation:
         self.pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
 
     def draw(self) -> None:
-        """Draw the generated pictures."""
+        """Draw the generated images."""
         latent = random_latent(self.generator, self.count, seeded(self.config.seed, "evaluate"))
         self.generated = draw(self.generator.to(self.device), latent)
 
@@ -125,9 +125,9 @@ class Evaluation:
         return prepare(wanted, progress=self.progress)
 
     def split(self) -> tuple[Split, bool]:
-        """The pictures to compare with, and whether it is proved that the run was not trained on any of them.
+        """The images to compare with, and whether it is proved that the run was not trained on any of them.
 
-        Every picture whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
+        Every image whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
         """
         own, hashes = self.info.get("data", {}), self.data.hashes
         before = (self.info.get("start") or {}).get("trained_on", [])
@@ -138,7 +138,7 @@ class Evaluation:
             parts = split(hashes, record)
             if min(len(parts.held_out), len(parts.training)) >= LEAST:
                 return parts, fresh
-        if record is True and same:  # chosen by position, which holds for the very pictures of then
+        if record is True and same:  # chosen by position, which holds for the very images of then
             return split(hashes, True), fresh
         return split(hashes), False
 
@@ -148,15 +148,15 @@ class Evaluation:
     def card(self) -> dict:
         config, device = self.config, self.device
         inception = self.inception() if config.inception else None
-        fake = features.features_of(self.generated, device, progress=self.bar("Features of generated pictures"))
-        real = features.data_features(self.data, self.rows, device, self.bar("Features of held-out pictures"))
-        other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training pictures"))
+        fake = features.features_of(self.generated, device, progress=self.bar("Features of generated images"))
+        real = features.data_features(self.data, self.rows, device, self.bar("Features of held-out images"))
+        other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training images"))
         found = metrics.distances(fake, real, config.seed)
         floor = metrics.distances(other, real, config.seed)
-        for figures, seen, pictures in ((found, fake, self.generated), (floor, other, self.floor)):
+        for figures, seen, images in ((found, fake, self.generated), (floor, other, self.floor)):
             figures["two_sample"] = metrics.two_sample_test(real, seen, config.seed)
             figures["precision_at"] = judges.precision_at(seen, real)
-            figures["spectrum_distance"] = judges.spectrum_distance(pictures, self.held_out)
+            figures["spectrum_distance"] = judges.spectrum_distance(images, self.held_out)
         three = self.generated, self.held_out, self.floor
         reader = self.reader()
         card = {
@@ -179,7 +179,7 @@ class Evaluation:
                 *three, config.seed, device, self.bar("Features, shrunk by"), self.data.folder / "features"
             ),
             "spectrum": {
-                name: judges.spectrum(pictures).tolist() for name, pictures in zip(("generated", "held_out"), three)
+                name: judges.spectrum(images).tolist() for name, images in zip(("generated", "held_out"), three)
             },
             "reader": None if reader is None else judges.by_reader(reader, *three, config.seed),
             "attributes": None if reader is None else self.attributes(reader),
@@ -191,12 +191,12 @@ class Evaluation:
         return rounded(card)
 
     def provenance(self) -> dict:
-        """What the generated pictures are compared with, and whether the run has ever seen it."""
+        """What the generated images are compared with, and whether the run has ever seen it."""
         own = self.info.get("data", {})
         meta = self.data.meta
         return {
             "dataset": meta["dataset"],
-            "pictures": len(self.data),
+            "images": len(self.data),
             "held_out": self.held_out_count,
             "fingerprint": self.data.fingerprint,
             "as_in_training": self.data.fingerprint == own.get("fingerprint"),
@@ -211,13 +211,13 @@ class Evaluation:
         row, apart = metrics.nearest(generated, training)
         for number in np.argsort(apart, kind="stable")[:PAIRS]:
             self.pairs.append((generated[number], training[row[number]], float(apart[number])))
-        return {"training_pictures": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
+        return {"training_images": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
 
     def asked_for_new(self) -> np.ndarray:
-        """Generated pictures that cannot but be new, unless G copies.
+        """Generated images that cannot but be new, unless G copies.
 
-        Who asks for all that a training picture has may well get that picture, from a G that never saw it; so one that can
-        be asked is asked for what held-out pictures have.
+        Who asks for all that a training image has may well get that image, from a G that never saw it; so one that can
+        be asked is asked for what held-out images have.
         """
         attributes = getattr(self.generator, "attributes", None)
         if attributes is None:
@@ -254,14 +254,14 @@ class Evaluation:
             ToonGANError: the Inception weights cannot be fetched.
         """
         found = {}
-        real, subset = Pictures(self.held_out), min(len(self.held_out) // 2, 1000)
+        real, subset = Images(self.held_out), min(len(self.held_out) // 2, 1000)
         if self.progress:
-            print(f"Inception features of {3 * len(self.held_out):,} pictures: slow without a GPU.", flush=True)
-        for name, pictures in (("generated", self.generated), ("floor", self.floor)):
+            print(f"Inception features of {3 * len(self.held_out):,} images: slow without a GPU.", flush=True)
+        for name, images in (("generated", self.generated), ("floor", self.floor)):
             try:
                 with torch.random.fork_rng(devices=[]):
                     one = calculate_metrics(
-                        input1=Pictures(pictures), input2=real, fid=True, kid=True, kid_subset_size=subset,
+                        input1=Images(images), input2=real, fid=True, kid=True, kid_subset_size=subset,
                         rng_seed=self.config.seed % 2**32, cuda=self.device.type == "cuda", cache=False,
                         save_cpu_ram=True, verbose=False,
                     )  # fmt: skip
@@ -293,17 +293,17 @@ class Part:
         return self.images[self.rows[wanted]]
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """uint8 `(N, H, W, 3)` as torch-fidelity reads it: `(3, H, W)` an item."""
 
-    def __init__(self, pictures: np.ndarray):
-        self.pictures = torch.from_numpy(np.array(in_colour(pictures))).permute(0, 3, 1, 2)
+    def __init__(self, images: np.ndarray):
+        self.images = torch.from_numpy(np.array(in_colour(images))).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        return self.pictures[row]
+        return self.images[row]
 
 
 def spread_of(rows: np.ndarray) -> float:

@@ -8,9 +8,9 @@ from ..conditional import change, like_the_data
 from ..models import Generator
 from ..runs import draw, seeded
 
-EACH = 16  # pictures for each value of each attribute
+EACH = 16  # images for each value of each attribute
 FACES = 256  # whose one attribute is changed, for each attribute
-LEAST = 5  # held-out pictures of a value, to say how often it is read right
+LEAST = 5  # held-out images of a value, to say how often it is read right
 
 
 def obedience(
@@ -20,15 +20,15 @@ def obedience(
     truth: list[dict[str, str]],
     seed: int = 0,
 ) -> dict[str, dict]:
-    """How often a wish is read in the picture that it was wished for, attribute by attribute; all values count alike.
+    """How often a wish is read in the image that it was wished for, attribute by attribute; all values count alike.
 
     Args:
         generator: one that can be asked for something.
-        reader: reads attributes from pictures; of those that it cannot read nothing is said.
-        held_out: real pictures, uint8 `(N, H, W, 3)`, and `truth`, what they have.
+        reader: reads attributes from images; of those that it cannot read nothing is said.
+        held_out: real images, uint8 `(N, H, W, 3)`, and `truth`, what they have.
 
     Returns:
-        for each attribute: values, how many; obeyed; ceiling, the same of real pictures; unasked, of pictures that were
+        for each attribute: values, how many; obeyed; ceiling, the same of real images; unasked, of images that were
         asked for another value; by_value, obeyed for each value; moves, how often each other attribute is read otherwise
         than before when this one is changed; stays, how often it is not, on average.
     """

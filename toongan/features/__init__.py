@@ -1,6 +1,6 @@
-"""Features: pictures as 1,280 numbers each, by which they are compared.
+"""Features: images as 1,280 numbers each, by which they are compared.
 
-In: pictures, uint8 `(N, H, W, 3)`.
+In: images, uint8 `(N, H, W, 3)`.
 Out: features, float32 `(N, 1280)`, of a MobileNetV2 whose ImageNet weights lie in `weights/`.
 Imported by: lessons, `runs` and `evaluation`. It imports plain modules only.
 """

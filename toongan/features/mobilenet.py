@@ -1,4 +1,4 @@
-"""Features of pictures: MobileNetV2 with its ImageNet weights, which come with this package.
+"""Features of images: MobileNetV2 with its ImageNet weights, which come with this package.
 
 Whose weights these are is in `ATTRIBUTION.md`. They are torchvision's, without the
 classifier, and with the convolutions stored in half precision; all computing is in
@@ -31,7 +31,7 @@ SIDE = 224
 LENGTH = 1280
 BATCH = 16
 RESIZER = "bilinear with antialias, from uint8 (torch.nn.functional.interpolate)"
-# Mean and standard deviation of ImageNet's pictures, which the net was trained with, in grey levels.
+# Mean and standard deviation of ImageNet's images, which the net was trained with, in grey levels.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
@@ -56,7 +56,7 @@ def load_weights(path: Path = WEIGHTS) -> dict[str, torch.Tensor]:
 
 
 class FeatureNet(nn.Module):
-    """Pictures, uint8 `(N, 3, H, W)`, to features `(N, 1280)`.
+    """Images, uint8 `(N, 3, H, W)`, to features `(N, 1280)`.
 
     Resized to `side` px, then MobileNetV2 (Sandler et al. 2018) up to its last pooling.
     """
@@ -75,10 +75,10 @@ class FeatureNet(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
         self.requires_grad_(False).eval()
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(pictures.device.type, enabled=False):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, enabled=False):
             size = (self.side, self.side)
-            resized = F.interpolate(pictures.float(), size, mode="bilinear", antialias=True, align_corners=False)
+            resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
             resized = ((resized - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
             return self.layers(resized).mean((2, 3))
 
@@ -99,34 +99,34 @@ def feature_net(side: int = SIDE, device: str = "cpu") -> FeatureNet:
 
 
 def features_of(
-    pictures: np.ndarray,
+    images: np.ndarray,
     device: torch.device | str = "cpu",
     side: int = SIDE,
     progress: str | None = None,
     keep: Path | None = None,
 ) -> np.ndarray:
-    """Features of pictures: uint8 `(N, H, W, channels)` to float32 `(N, 1280)`; of transparent ones, as they look on white.
+    """Features of images: uint8 `(N, H, W, channels)` to float32 `(N, 1280)`; of transparent ones, as they look on white.
 
     Neither gradients nor the global random state are touched.
 
     Args:
         progress: what a progress bar says; None for no bar.
-        keep: a folder in which the features of these very pictures are kept for the next time. A copy that is damaged,
+        keep: a folder in which the features of these very images are kept for the next time. A copy that is damaged,
             or that cannot be written, is no trouble: the features are computed anew.
     """
     if keep is None:
-        return computed(pictures, device, side, progress)
-    about = f"{pictures.shape} {WEIGHTS_SHA256} {side} {RESIZER} {torch.device(device).type}"
-    key = hashlib.sha256(about.encode() + np.ascontiguousarray(pictures).tobytes()).hexdigest()
+        return computed(images, device, side, progress)
+    about = f"{images.shape} {WEIGHTS_SHA256} {side} {RESIZER} {torch.device(device).type}"
+    key = hashlib.sha256(about.encode() + np.ascontiguousarray(images).tobytes()).hexdigest()
     path = keep / f"{NAME}-{side}px-{key[:16]}.npz"
     try:
         with np.load(path) as kept:  # a zip archive: each array has a checksum
             found = kept["features"]
-        if found.shape == (len(pictures), LENGTH) and found.dtype == np.float32:
+        if found.shape == (len(images), LENGTH) and found.dtype == np.float32:
             return found
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    found = computed(pictures, device, side, progress)
+    found = computed(images, device, side, progress)
     try:
         keep.mkdir(exist_ok=True)
         with atomic_write(path) as part:
@@ -136,23 +136,23 @@ def features_of(
     return found
 
 
-def computed(pictures: np.ndarray, device: torch.device | str, side: int, progress: str | None) -> np.ndarray:
+def computed(images: np.ndarray, device: torch.device | str, side: int, progress: str | None) -> np.ndarray:
     net = feature_net(side, str(device))
     batch = BATCH if torch.device(device).type == "cpu" else 256
     bar = tqdm(
-        total=len(pictures), desc=progress, unit=" pictures", file=sys.stdout, disable=progress is None, mininterval=0.5
+        total=len(images), desc=progress, unit=" images", file=sys.stdout, disable=progress is None, mininterval=0.5
     )
     found = []
     with bar, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for start in range(0, len(pictures), batch):
-            part = torch.from_numpy(np.array(pictures[start : start + batch])).to(device)
+        for start in range(0, len(images), batch):
+            part = torch.from_numpy(np.array(images[start : start + batch])).to(device)
             found.append(net(part.permute(0, 3, 1, 2)[:, :3].expand(-1, 3, -1, -1)).cpu().numpy())
             bar.update(len(part))
     return np.concatenate(found)
 
 
 class Packed(Protocol):
-    """What is asked of a packed data set: its folder, and its pictures `(N, H, W, 3)`."""
+    """What is asked of a packed data set: its folder, and its images `(N, H, W, 3)`."""
 
     folder: Path
     images: np.ndarray
@@ -168,7 +168,7 @@ def data_features(
 class MobileNetFeatures(FeatureExtractorBase):
     """The feature net as torch-fidelity knows it, under the name `mobilenet-v2`.
 
-    Takes pictures, uint8 `(N, 3, H, W)`, or features computed before, float `(N, 1280)`, which it gives back.
+    Takes images, uint8 `(N, 3, H, W)`, or features computed before, float `(N, 1280)`, which it gives back.
     """
 
     def __init__(self, name: str, features_list: list[str], **options):

@@ -14,23 +14,23 @@ from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, evenly
 from ..errors import ToonGANError
 
-EXAMPLES = 4096  # real pictures whose attributes a run remembers, to draw like the data what is not asked for
+EXAMPLES = 4096  # real images whose attributes a run remembers, to draw like the data what is not asked for
 NONE = "none"  # how a part that is absent is called in words
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a generator learns to draw on request, and how the pictures have it.
+    """What a generator learns to draw on request, and how the images have it.
 
     Attributes:
-        numbers: attributes of all pictures `(N, attributes)`, as numbers of their values.
+        numbers: attributes of all images `(N, attributes)`, as numbers of their values.
     """
 
     attributes: Attributes
     numbers: torch.Tensor
 
     def wishes(self, rows: torch.Tensor) -> torch.Tensor:
-        """What some pictures have, as one asks for it: `(len(rows), attributes.length)`."""
+        """What some images have, as one asks for it: `(len(rows), attributes.length)`."""
         return self.attributes.one_hot(self.numbers[rows])
 
 
@@ -40,7 +40,7 @@ def asked_of(
     """What the run is to draw on request; None if nothing.
 
     Raises:
-        ToonGANError: the pictures have no such attribute, or none that can be learned; names those that can.
+        ToonGANError: the images have no such attribute, or none that can be learned; names those that can.
     """
     if config.ask is None:
         return None
@@ -62,7 +62,7 @@ def asked_of(
                 "ask",
             )
         if name not in possible:
-            raise ToonGANError(f"names {name}, which the pictures have not. {nearest(name, list(possible))}", "ask")
+            raise ToonGANError(f"names {name}, which the images have not. {nearest(name, list(possible))}", "ask")
     if config.ask == "all" and (left := [name for name in there if name not in possible]):
         say(f"Cannot be asked for (values too rare, too many, or all the same): {', '.join(left)}.")
     for name in names:

@@ -1,6 +1,6 @@
 """Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
 
-`last.pt` is the newest, `previous.pt` the one before, `best.pt` the one whose samples were nearest to the pictures held
+`last.pt` is the newest, `previous.pt` the one before, `best.pt` the one whose samples were nearest to the images held
 back. A file carries the SHA-256 of its own bytes as its zip comment, so that a damaged one is known before it is opened.
 Inside are only tensors, numbers, strings, lists and dictionaries: it is read without running code.
 """

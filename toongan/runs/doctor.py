@@ -32,24 +32,24 @@ D_WON = Finding(
 G_REPEATS = Finding(
     "G repeats itself",
     "G repeats itself: its faces differ far less from one another than the data's. "
-    "Use --recipe modern, a larger --batch-size, or more pictures; what is saved from before this point may be better.",
+    "Use --recipe modern, a larger --batch-size, or more images; what is saved from before this point may be better.",
 )
 NOTHING_MOVES = Finding(
     "nothing moves",
     "Nothing moves: the losses stand still and D scores real and fake alike. "
-    "Use --recipe modern; in a loop of your own, raise the learning rate, and check that pictures lie in [-1, 1].",
+    "Use --recipe modern; in a loop of your own, raise the learning rate, and check that images lie in [-1, 1].",
 )
 
 
 def look(pixels: np.ndarray) -> np.ndarray:
-    """Mean and spread of the 8×8 thumbnails of pictures `(N, H, W, channels)`: `(2, 8, 8, channels)`, in grey levels."""
+    """Mean and spread of the 8×8 thumbnails of images `(N, H, W, channels)`: `(2, 8, 8, channels)`, in grey levels."""
     n, height, width, channels = pixels.shape
     small = pixels.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, channels).mean((2, 4))
     return np.stack([small.mean(0), small.std(0)])
 
 
 def variety(seen: np.ndarray) -> float:
-    """How far pictures are from one another, in grey levels."""
+    """How far images are from one another, in grey levels."""
     return float(seen[1].mean())
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a run: opened, and fed to the device from its own memory where they fit, else fetched ahead of time."""
+"""The images of a run: opened, and fed to the device from its own memory where they fit, else fetched ahead of time."""
 
 import dataclasses
 import itertools
@@ -18,15 +18,15 @@ from ..devices.hardware import free_memory
 from ..errors import ToonGANError
 
 AHEAD = 3
-# `benchmarks.start`: nearer after 200,000 images with 150, 500 and 2,000 pictures of three styles, at 64 px.
-FEW_PICTURES = 2000
-VERY_FEW_PICTURES = 150  # and with 1,000 DiffAugment did not: `benchmarks.few`
+# `benchmarks.start`: nearer after 200,000 images with 150, 500 and 2,000 images of three styles, at 64 px.
+FEW_IMAGES = 2000
+VERY_FEW_IMAGES = 150  # and with 1,000 DiffAugment did not: `benchmarks.few`
 STARTS = {64: "avatars-64"}
 UPLOAD_BYTES = 256 << 20
 
 
 def open_data(config: TrainConfig, world: World, saved: dict | None, progress: bool) -> tuple[PackedDataset, Split]:
-    """The pictures to train on and to judge by: the same on every rank, the same as before, and enough of them.
+    """The images to train on and to judge by: the same on every rank, the same as before, and enough of them.
 
     Raises:
         ToonGANError: they are not; says what to do.
@@ -36,12 +36,12 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
         data = data.in_grey()
     if data.fingerprint != world.agreed(lambda: data.fingerprint):
         raise ToonGANError(
-            f"The pictures of {data.meta['dataset']} on this machine are not those on the first one; "
+            f"The images of {data.meta['dataset']} on this machine are not those on the first one; "
             "copy its data folder here."
         )
     if saved is not None and saved["fingerprint"] != data.fingerprint:
         raise ToonGANError(
-            f"The pictures of {data.meta['dataset']} are not those that {config.run} was begun with "
+            f"The images of {data.meta['dataset']} are not those that {config.run} was begun with "
             f"(fingerprint {saved['fingerprint'][:12]}, now {data.fingerprint[:12]}). "
             "Bring the earlier ones back, or begin anew with --restart."
         )
@@ -49,7 +49,7 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
     left = len(parts.training)
     if config.batch_size is not None and config.batch_size > left:
         raise ToonGANError(
-            f"is {config.batch_size}, more than the {left} pictures to train on ({len(data) - left} "
+            f"is {config.batch_size}, more than the {left} images to train on ({len(data) - left} "
             "are held back to judge by); try 32.",
             "batch_size",
         )
@@ -58,25 +58,25 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
     return data, parts
 
 
-def advice(config: TrainConfig, pictures: int) -> str:
-    """What helps a run that has few pictures to train on; nothing where there are enough, or it is done already."""
+def advice(config: TrainConfig, images: int) -> str:
+    """What helps a run that has few images to train on; nothing where there are enough, or it is done already."""
     start, helps = STARTS.get(config.image_size), []
     if config.recipe != "modern" or config.ask or config.start:
         return ""
-    if pictures <= FEW_PICTURES and start is not None and not same_set(config.dataset, "avatars"):
-        helps.append(f"--start {start} (with up to {FEW_PICTURES:,} pictures)")
-    if pictures <= VERY_FEW_PICTURES and config.augment == "none":
-        helps.append(f"--augment diffaugment (with {VERY_FEW_PICTURES})")
+    if images <= FEW_IMAGES and start is not None and not same_set(config.dataset, "avatars"):
+        helps.append(f"--start {start} (with up to {FEW_IMAGES:,} images)")
+    if images <= VERY_FEW_IMAGES and config.augment == "none":
+        helps.append(f"--augment diffaugment (with {VERY_FEW_IMAGES})")
     if not helps:
         return ""
     return (
-        f"Only {pictures:,} pictures to train on. What brought faces nearer to drawings never trained on, in every style "
+        f"Only {images:,} images to train on. What brought faces nearer to drawings never trained on, in every style "
         f"that was measured: {'; '.join(helps)}. Chapter 09 has the figures."
     )
 
 
 def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Pictures `(N, H, W, channels)` where training reads them best.
+    """Images `(N, H, W, channels)` where training reads them best.
 
     A set of up to half the GPU's free memory is copied there. Any other stays the memory map it is, of which
     the system keeps in memory what it can.
@@ -107,7 +107,7 @@ def order_of(
 def feed(
     images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], machine: Machine
 ) -> Iterator[torch.Tensor]:
-    """The batches of `order`, of which each rank gets its share. `pictures_of` makes pictures of what comes.
+    """The batches of `order`, of which each rank gets its share. `images_of` makes images of what comes.
 
     Yields:
         on the device: rows of `images`, int64 `(N,)`, where these are on the device; else the pixels themselves, uint8
@@ -120,8 +120,8 @@ def feed(
     return fetched_ahead(images, batch_size // world.size, order, device)
 
 
-def pictures_of(images: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """A batch of `feed` as pictures `(N, channels, H, W)` in [-1, 1]. A recorded step does this as well."""
+def images_of(images: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """A batch of `feed` as images `(N, channels, H, W)` in [-1, 1]. A recorded step does this as well."""
     return to_tensor(images[batch] if batch.ndim == 1 else batch)
 
 

@@ -1,4 +1,4 @@
-"""New faces from the generator of a run, as one picture."""
+"""New faces from the generator of a run, as one image."""
 
 import math
 import os
@@ -11,11 +11,11 @@ from PIL import Image
 
 from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import GenerateConfig
-from ..data import tile, to_picture, to_pixels, to_rgb
+from ..data import tile, to_image, to_pixels, to_rgb
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
 from ..paths import atomic_write, cannot_write, display, writable_folder
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from .asking import wanted
 from .files import Run
 from .rebuild import find_run
@@ -24,14 +24,14 @@ from .trainer import draw, seeded
 
 LONGEST_SIDE = {".webp": ("WebP", 16_383), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500)}  # pixels
 NO_TRANSPARENCY = (".jpg", ".jpeg")
-GAP = 2  # pixels between two pictures of a sheet
+GAP = 2  # pixels between two images of a sheet
 
 
 def generate(config: GenerateConfig) -> Path:
-    """Draw `config.count` new faces with a run's generator, into one picture or one a face; gives the path of picture or folder.
+    """Draw `config.count` new faces with a run's generator, into one image or one a face; gives the path of image or folder.
 
     Raises:
-        ToonGANError: the run has no usable generator, or the picture cannot be written.
+        ToonGANError: the run has no usable generator, or the image cannot be written.
     """
     check_place(config.out)
     generator, run = generator_of(config)
@@ -54,7 +54,7 @@ def generate(config: GenerateConfig) -> Path:
                 np.save(part, latent.cpu().numpy())
         if config.separate:
             return save_separately(faces, config)
-        save(to_picture(tile(faces, columns)), config.out, config)
+        save(to_image(tile(faces, columns)), config.out, config)
     except (MemoryError, RuntimeError) as error:
         if (sentence := out_of_memory(error, config)) is None:
             raise
@@ -105,11 +105,11 @@ def read_latent(path: Path, generator: Generator) -> torch.Tensor:
     return torch.from_numpy(found.astype(np.float32))
 
 
-def save(picture: Image.Image, path: Path, config: GenerateConfig) -> None:
-    if picture.mode == "RGBA" and (config.background == "white" or path.suffix.lower() in NO_TRANSPARENCY):
-        picture = to_rgb(picture)
+def save(image: Image.Image, path: Path, config: GenerateConfig) -> None:
+    if image.mode == "RGBA" and (config.background == "white" or path.suffix.lower() in NO_TRANSPARENCY):
+        image = to_rgb(image)
     with atomic_write(path) as part:
-        save_picture(picture, part)
+        save_image(image, part)
 
 
 def save_separately(faces: np.ndarray, config: GenerateConfig) -> Path:
@@ -120,7 +120,7 @@ def save_separately(faces: np.ndarray, config: GenerateConfig) -> Path:
     except OSError as error:
         raise cannot_write(folder, error) from error
     for number, face in enumerate(faces):
-        save(to_picture(face), folder / f"{number:0{len(str(len(faces) - 1))}d}{config.out.suffix}", config)
+        save(to_image(face), folder / f"{number:0{len(str(len(faces) - 1))}d}{config.out.suffix}", config)
     return folder
 
 
@@ -143,11 +143,11 @@ def draw_best(
         wants: attribute to value, where the generator can be asked for something.
 
     Raises:
-        ToonGANError: the two nets are made for pictures of different sizes, or only one of them knows wishes.
+        ToonGANError: the two nets are made for images of different sizes, or only one of them knows wishes.
     """
     if generator.image_size != discriminator.image_size:
         raise ToonGANError(
-            f"asks D, which judges pictures of {discriminator.image_size} px where G draws {generator.image_size}; "
+            f"asks D, which judges images of {discriminator.image_size} px where G draws {generator.image_size}; "
             "the two are not of one run.",
             "best_of",
         )
@@ -176,7 +176,7 @@ def draw_best(
 
 
 def check_place(path: Path) -> None:
-    """Make the folder of a picture, and prove that the picture can be written there.
+    """Make the folder of an image, and prove that the image can be written there.
 
     Raises:
         ToonGANError: it cannot; says what to change.
@@ -193,7 +193,7 @@ def check_place(path: Path) -> None:
 
 
 def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:
-    """Whether the format of `config.out` can hold that many pictures beside one another.
+    """Whether the format of `config.out` can hold that many images beside one another.
 
     Raises:
         ToonGANError: it cannot; says how many it can, and which format can hold all.
@@ -203,7 +203,7 @@ def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:
     if longest is not None and side > longest:
         most = ((longest + GAP) // (image_size + GAP)) ** 2
         raise ToonGANError(
-            f"{config.count} makes a picture {side:,} px wide, and {name} ends at {longest:,} px; "
+            f"{config.count} makes an image {side:,} px wide, and {name} ends at {longest:,} px; "
             f"try {most}, or --out {display(config.out.with_suffix('.png'))}.",
             "count",
         )

@@ -10,7 +10,7 @@ from ..models import Generator
 from . import doctor
 from .trainer import draw, seeded
 
-VARIETY_PICTURES = 512
+VARIETY_IMAGES = 512
 JUDGED = 256
 JUDGED_KIMG = 20
 JUDGED_SIDE = 128
@@ -28,7 +28,7 @@ class Judge:
     def __init__(self, config: TrainConfig, data: PackedDataset, split: Split, machine: Machine, steps: int):
         self.config, self.data, self.split, self.machine = config, data, split, machine
         self.images = steps * config.batch_size
-        some = np.asarray(data.images[evenly(np.arange(len(data)), VARIETY_PICTURES)])
+        some = np.asarray(data.images[evenly(np.arange(len(data)), VARIETY_IMAGES)])
         self.variety_of_data = doctor.variety(doctor.look(some))
         self.variety_share: float | None = None
         self.judged, self.best, self.quality = 0.0, None, None
@@ -43,7 +43,7 @@ class Judge:
         return at_the_end or kimg - self.judged >= max(JUDGED_KIMG, self.images / 10_000)
 
     def measure(self, generator: Generator, kimg: float) -> float:
-        """How far G's pictures are from those held out: a Fréchet distance on few and small pictures."""
+        """How far G's images are from those held out: a Fréchet distance on few and small images."""
         if self.quality is None:
             from ..metrics import QuickDistance  # its libraries take a while to load
 

@@ -53,7 +53,7 @@ def say_plan(
         say(hint)
     if on_cpu and config.device == "auto":
         lasts = f"it takes about {length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
-        say(f"No GPU found: {lasts}, and a GPU would see many more pictures in that time.")
+        say(f"No GPU found: {lasts}, and a GPU would see many more images in that time.")
     if on_cpu and speed and share < BUSY:
         say(
             f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or begin "

@@ -8,11 +8,11 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
-from ..data import tile, to_picture
+from ..data import tile, to_image
 from ..errors import ToonGANError
 from ..paths import HISTORY_COLUMNS, REPOSITORY, atomic_write, checkpoint_folder, display, unused
 from ..system.locks import Taken
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from ..training import RECIPES
 from . import checkpoints
 from .asking import from_plain
@@ -172,7 +172,7 @@ def info_of(saved: dict, name: str) -> dict:
 def missing_grids(run: Run, saved: dict) -> list[int]:
     """Numbers of the sample grids that should be there by now and are not, or are damaged."""
     due = [number for number, step in enumerate(grids_of(saved)) if step < saved["done"] or step == saved["steps"]]
-    return [number for number in due if not is_picture(run.grid_path(number))]
+    return [number for number in due if not is_image(run.grid_path(number))]
 
 
 def kept_states(run: Run) -> list[dict]:
@@ -197,18 +197,18 @@ def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
         else:
             generator = first_weights(lambda: unfilled(saved), settings["seed"])[0]
         with atomic_write(run.grid_path(number)) as part:
-            save_picture(to_picture(tile(draw(generator, saved["fixed"]))), part)
+            save_image(to_image(tile(draw(generator, saved["fixed"]))), part)
     if drawn:
         lost = len(missing) - len(drawn)
         rest = f"; the other {lost} were of moments that no checkpoint kept." if lost else "."
         say(f"Drew {len(drawn)} of {len(missing)} missing sample grids again{rest}")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a picture file is there, and whole."""
+def is_image(path: Path) -> bool:
+    """Whether an image file is there, and whole."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
         return True
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError):
         return False

@@ -13,7 +13,7 @@ from ..devices import Machine
 from .asking import to_plain
 from .plan import Plan
 
-# Pictures in a step. Of as many images, larger batches made worse faces in every run that was measured: `benchmarks/`.
+# Images in a step. Of as many images, larger batches made worse faces in every run that was measured: `benchmarks/`.
 BATCH, FEW = 64, 32
 
 
@@ -29,15 +29,15 @@ def settings_on(config: TrainConfig, machine: Machine) -> dict:
     return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
 
 
-def decided(config: TrainConfig, machine: Machine, saved: dict | None, pictures: int, channels: int) -> TrainConfig:
-    """The settings with what they leave open: as the run began with, or as suits the machine and the pictures.
+def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: int, channels: int) -> TrainConfig:
+    """The settings with what they leave open: as the run began with, or as suits the machine and the images.
 
     Raises:
         ToonGANError: the processes cannot share a batch evenly.
     """
     before = saved["settings"] if saved else {}
     width = before.get("base_channels") or config.base_channels or machine.base_channels
-    batch = before.get("batch_size") or config.batch_size or (BATCH if pictures >= BATCH else FEW)
+    batch = before.get("batch_size") or config.batch_size or (BATCH if images >= BATCH else FEW)
     machine.world.check_share(batch)
     return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels)
 

@@ -23,7 +23,7 @@ FREE_SETTINGS = (
 AUTOMATIC = ("base_channels", "batch_size", "channels")
 # What a run of an earlier version was trained with, which its checkpoint does not say.
 UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3}
-# What says where the pictures are; which pictures they are, the fingerprint says.
+# What says where the images are; which images they are, the fingerprint says.
 WHERE = ("dataset", "count")
 
 
@@ -203,7 +203,7 @@ def so_far(saved: dict) -> str:
 def changes(config: TrainConfig, saved: dict, progress: bool = False) -> list[str]:
     """In which settings `config` differs from those that a checkpoint was made with, in words."""
     settings, where = changes_of_settings(config, saved), changes_of_place(config, saved)
-    if where and not settings and has_pictures_of(config, saved, progress):
+    if where and not settings and has_images_of(config, saved, progress):
         where = []
     return settings + changes_of_length(config, saved) + where
 
@@ -232,8 +232,8 @@ def changes_of_place(config: TrainConfig, saved: dict) -> list[str]:
     return [f"--{name} was {before[name]} and is now {now[name]}" for name in WHERE if before[name] != now[name]]
 
 
-def has_pictures_of(config: TrainConfig, saved: dict, progress: bool) -> bool:
-    """Whether the pictures that `config` names are those of a checkpoint, under another name or in another place."""
+def has_images_of(config: TrainConfig, saved: dict, progress: bool) -> bool:
+    """Whether the images that `config` names are those of a checkpoint, under another name or in another place."""
     before = saved["settings"]
     alike = datasets.drawn_alike((before["dataset"], before["count"]), (config.dataset, config.count))
     if alike is not None:

@@ -29,7 +29,7 @@ PREFIX = re.compile(r"(?:(?:module|_orig_mod|main)\.)*(?=\d+\.)")
 OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS in place of the net; fetch the net with: git lfs pull",
     b"\x1f\x8b": "packed with gzip; unpack it first",
-    b"\x89PNG": "a picture; give the G.pth or D.pth of a run",
+    b"\x89PNG": "an image; give the G.pth or D.pth of a run",
     b"\x89HDF": "an HDF5 file, as Keras writes it; a net of PyTorch is wanted",
 }
 
@@ -77,7 +77,7 @@ def load_generator(path: Path | str) -> Generator:
     size = image_size(shapes, path, "generator")
     channels = shapes[-1][1]
     if channels not in CHANNELS:
-        raise misfit(path, "generator", f"its last layer makes {channels} channels, not the 1, 3 or 4 of a picture")
+        raise misfit(path, "generator", f"its last layer makes {channels} channels, not the 1, 3 or 4 of an image")
     latent_dim, base_channels = shapes[0][0], shapes[-1][0]
     check_widths(path, "generator", latent_dim=latent_dim, base_channels=base_channels)
     generator = fill(Generator(size, latent_dim, base_channels, channels=channels), state, path, "generator")
@@ -102,9 +102,7 @@ def load_discriminator(path: Path | str) -> Discriminator:
     size = image_size(shapes, path, "discriminator")
     base_channels, channels = shapes[0][:2]
     if channels not in CHANNELS:
-        raise misfit(
-            path, "discriminator", f"its first layer takes {channels} channels, not the 1, 3 or 4 of a picture"
-        )
+        raise misfit(path, "discriminator", f"its first layer takes {channels} channels, not the 1, 3 or 4 of an image")
     check_widths(path, "discriminator", base_channels=base_channels)
     norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
     if PROJECTION in state:
@@ -231,7 +229,7 @@ def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
 
 
 def image_size(shapes: list[torch.Size], path: Path | str, kind: str) -> int:
-    """The side of the pictures, in pixels, from the number of convolutions.
+    """The side of the images, in pixels, from the number of convolutions.
 
     Raises:
         ToonGANError: no size has that number.

@@ -23,7 +23,7 @@ from ..models import Discriminator, Generator, init_weights
 from ..training import RECIPES, Recipe, rate_factor, train_step, update_average
 from .asking import Asked
 from .augmenting import Augmented, chances_of, flipped
-from .feeding import feed, order_of, pictures_of
+from .feeding import feed, images_of, order_of
 
 
 class Trainer:
@@ -35,8 +35,8 @@ class Trainer:
         config: with its `base_channels` and its `batch_size` set.
         images: uint8 `(N, H, W, channels)`.
         machine: where and how to compute; all ranks of its world make each step together.
-        rows: train on these pictures only.
-        asked: what the generator is to draw on request, and how the pictures have it.
+        rows: train on these images only.
+        asked: what the generator is to draw on request, and how the images have it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Trainer:
     def latent(self) -> torch.Tensor:
         """What a step needs to know, on the device: latent vectors `(N, latent_dim)`, then wishes, then chances, if any.
 
-        What is asked of G is what the real pictures of the batch have, so that both sides of a pair are judged by the same.
+        What is asked of G is what the real images of the batch have, so that both sides of a pair are judged by the same.
         """
         config, count = self.config, self.config.batch_size
         latent = torch.randn(count, config.latent_dim, generator=self.chance)
@@ -115,8 +115,8 @@ class Trainer:
         return random_latent(self.G, count, seeded(self.config.seed, purpose))
 
     def play(self, batch: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        """All of a step that can be recorded: gather the pictures of a batch, and alternate."""
-        return self.alternate(pictures_of(self.images, batch), latent)
+        """All of a step that can be recorded: gather the images of a batch, and alternate."""
+        return self.alternate(images_of(self.images, batch), latent)
 
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """(1) Update D on a real and a fake batch, (2) update G: the step of chapter 03."""

@@ -294,6 +294,6 @@ class Session:
         self.trainer.restore(saved["trainer"], self.done)
 
     def close(self) -> None:
-        """End the threads that fetch pictures and copy checkpoints."""
+        """End the threads that fetch images and copy checkpoints."""
         self.trainer.stream.close()
         self.write.close()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import tile, to_picture
+from ..data import tile, to_image
 from ..models import Generator
 from ..paths import atomic_write
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from . import checkpoints
 from .files import Run
 from .log import Log
@@ -35,7 +35,7 @@ class Writer:
     def grid(self, number: int, step: int, samples: np.ndarray) -> None:
         """The sample grid of a number, from samples uint8 `(N, H, W, channels)`."""
         with atomic_write(self.run.grid_path(number)) as part:
-            save_picture(to_picture(tile(samples)), part)
+            save_image(to_image(tile(samples)), part)
             data = part.read_bytes()
         if self.mirror is not None:
             self.mirror.put_grid(number, step, data)

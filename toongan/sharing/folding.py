@@ -28,7 +28,7 @@ class Layer:
 
 @torch.no_grad()
 def folded(generator: Generator) -> nn.Sequential:
-    """The same pictures without batch norm: transposed convolutions with biases, ReLU, and tanh at the end."""
+    """The same images without batch norm: transposed convolutions with biases, ReLU, and tanh at the end."""
     layers, found = list(generator.eval().main), []
     for layer, after in zip(layers, [*layers[1:], None]):
         if isinstance(layer, nn.ConvTranspose2d) and isinstance(after, nn.BatchNorm2d):

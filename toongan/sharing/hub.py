@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..conditional import random_latent
 from ..config import ShareHubConfig
-from ..data import tile, to_picture
+from ..data import tile, to_image
 from ..datasets.catalogue import credit_of
 from ..errors import ToonGANError
 from ..models import Generator
@@ -15,10 +15,10 @@ from ..runs import Run, draw, find_run, load_generator, seeded
 from ..runs.asking import from_plain, to_plain
 from ..runs.state_dicts import plain_state
 from ..system.extras import needed
-from ..system.signature import save_picture
+from ..system.signature import save_image
 from .page import named, page_of, trained_on
 
-# Licences of the pictures, as the Hub calls them; others are "other", with their name and address.
+# Licences of the images, as the Hub calls them; others are "other", with their name and address.
 LICENCES = {"CC0 1.0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "MIT": "mit"}
 TASK = "unconditional-image-generation"
 FIGURES = (
@@ -73,7 +73,7 @@ def fill(folder: Path, run: Run, generator: Generator, repository: str | None, p
         sizes["attributes"] = to_plain(attributes)
     (folder / "config.json").write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     faces = draw(generator, random_latent(generator, 32, seeded(0, "generate")))
-    save_picture(to_picture(tile(faces)), folder / "samples.png")
+    save_image(to_image(tile(faces)), folder / "samples.png")
     (folder / "faces.html").write_text(page_of(run, progress), encoding="utf-8")
     (folder / "README.md").write_text(str(card_of(run, generator, repository or f"OWNER/{run.name}")), encoding="utf-8")
 
@@ -86,7 +86,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     settings, data = info.get("settings", {}), info.get("data", {})
     dataset = settings.get("dataset", "unknown")
     credit = credit_of(dataset) or {
-        "title": "pictures of the author's",
+        "title": "images of the author's",
         "creator": "",
         "license": "",
         "license_url": "",
@@ -101,7 +101,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     metrics, rows = figures_of(run)
     results = [
         EvalResult(
-            task_type=TASK, dataset_type=named(dataset).replace(":", "-").replace(" ", "-").replace("'", ""), dataset_name=f"{credit['title']}, {metrics['count']:,} held-out pictures",
+            task_type=TASK, dataset_type=named(dataset).replace(":", "-").replace(" ", "-").replace("'", ""), dataset_name=f"{credit['title']}, {metrics['count']:,} held-out images",
             metric_type=kind, metric_name=f"{title}, {metrics['count']:,} samples", metric_value=round(value, 4),
         )
         for kind, title, value, _ in rows
@@ -113,7 +113,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     sizes = ", ".join(f"{name}={getattr(generator, name)}" for name in ("image_size", "latent_dim", "base_channels"))
     table = "".join(f"| {title} | {value:.4g} | {floor:.4g} |\n" for _, title, value, floor in rows)
     measured = (
-        f"Compared with {metrics['count']:,} pictures that it was never trained on; in the last column the same for as many other real pictures.\n\n"
+        f"Compared with {metrics['count']:,} images that it was never trained on; in the last column the same for as many other real images.\n\n"
         f"| | generated | real |\n|---|---|---|\n{table}"
         if rows
         else f"Not measured yet: `python -m toongan evaluate --run {run.name}`."
@@ -145,7 +145,7 @@ faces = draw(G, random_latent(G, 16))  # uint8 (16, {generator.image_size}, {gen
 
 ## Training
 
-- Pictures: {trained_on(data)} of {named(dataset)}: {by or "unknown"}; licence: {credit["license"] or "unknown"} {credit.get("license_url", "")}
+- Images: {trained_on(data)} of {named(dataset)}: {by or "unknown"}; licence: {credit["license"] or "unknown"} {credit.get("license_url", "")}
 - Length: {info.get("kimg", 0):,.0f} thousand images, {info.get("seconds", 0) / 60:,.0f} minutes on {info.get("device", "an unknown device")}
 - Date, seed: {info.get("date", "unknown")}, {info.get("seed", "unknown")}
 - Settings: recipe {settings.get("recipe", "unknown")}, batch size {settings.get("batch_size", "unknown")}, precision {settings.get("precision", "unknown")}
@@ -156,13 +156,13 @@ faces = draw(G, random_latent(G, 16))  # uint8 (16, {generator.image_size}, {gen
 
 ## Limits
 
-It draws what its pictures have: their style, their skin and hair, and nothing else. It was made to teach. What may be done with its faces depends on the licence of the pictures above.
+It draws what its images have: their style, their skin and hair, and nothing else. It was made to teach. What may be done with its faces depends on the licence of the images above.
 """  # fmt: skip
     return ModelCard(text)
 
 
 def figures_of(run: Run) -> tuple[dict, list[tuple[str, str, float, float]]]:
-    """The card of a run, and of it: kind, title, the value of generated pictures, and that of real ones."""
+    """The card of a run, and of it: kind, title, the value of generated images, and that of real ones."""
     try:
         card = json.loads((run.checkpoints / "metrics.json").read_text(encoding="utf-8"))
         return card, [

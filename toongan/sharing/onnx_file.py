@@ -19,18 +19,18 @@ from ..system.extras import needed
 from .folding import folded
 
 OPSET = 18
-INPUT, OUTPUT = "latent", "pictures"
+INPUT, OUTPUT = "latent", "images"
 COMPARED, TOLERANCE = 64, 1e-3  # vectors drawn by both; how far values in [-1, 1] may be apart
 
 
 def share_onnx(config: ShareOnnxConfig, progress: bool = True) -> Path:
     """Write `G.onnx` of a run; gives its path.
 
-    Input `latent`, float32 `(N, latent_dim)` for any N; output `pictures`, `(N, channels, H, W)` in [-1, 1].
+    Input `latent`, float32 `(N, latent_dim)` for any N; output `images`, `(N, channels, H, W)` in [-1, 1].
 
     Raises:
         ToonGANError: no such run, packages are missing, the folder cannot be written to, or the file would draw other
-            pictures than PyTorch does.
+            images than PyTorch does.
     """
     needed("onnx", "onnxscript", "onnxruntime")
     run = find_run(config.run)
@@ -41,7 +41,7 @@ def share_onnx(config: ShareOnnxConfig, progress: bool = True) -> Path:
         apart = difference(generator, part)
         if not apart <= TOLERANCE:
             raise ToonGANError(
-                f"The ONNX file would draw other pictures than PyTorch does ({apart:.2g} apart); "
+                f"The ONNX file would draw other images than PyTorch does ({apart:.2g} apart); "
                 "another version of onnxruntime or torch may do better."
             )
     if progress:
@@ -99,10 +99,10 @@ def quiet():
 
 @torch.no_grad()
 def difference(generator: Generator, path: Path) -> float:
-    """How far the pictures of a file are from those of PyTorch, at most, over 64 latent vectors."""
+    """How far the images of a file are from those of PyTorch, at most, over 64 latent vectors."""
     import onnxruntime
 
     latent = random_latent(generator, COMPARED, seeded(0, "onnx"))
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    (pictures,) = session.run([OUTPUT], {INPUT: latent.numpy()})
-    return float((torch.from_numpy(pictures) - generator.eval()(latent)).abs().max())
+    (images,) = session.run([OUTPUT], {INPUT: latent.numpy()})
+    return float((torch.from_numpy(images) - generator.eval()(latent)).abs().max())

@@ -125,7 +125,7 @@ def about(run: Run, info: dict) -> str:
     """How the run was made, as a table, its figures beside their floors, and its film."""
     settings, data = info.get("settings", {}), info.get("data", {})
     rows = [
-        ("Pictures", f"{trained_on(data)} of {named(settings.get('dataset', ''))}"),
+        ("Images", f"{trained_on(data)} of {named(settings.get('dataset', ''))}"),
         *credit_rows(settings.get("dataset", "")),
         ("Size", f"{settings.get('image_size', '?')} px, {settings.get('base_channels', '?')} base channels"),
         ("Training", f"{info.get('kimg', 0):,.0f} thousand images in {info.get('seconds', 0) / 60:,.0f} minutes"),
@@ -137,24 +137,24 @@ def about(run: Run, info: dict) -> str:
         f"<tr><th scope=row>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows
     )
     film = film_of(run)
-    picture = (
+    image = (
         f'<p><img src="{film}" alt="The same faces from the beginning of training to its end" width="{FILM_SIDE}"></p>'
         if film
         else ""
     )
     note = "The network is a DCGAN (Radford et al. 2015), trained with the notebook series ToonGAN."
-    return f"<table>{body}</table>{picture}<p class=soft>{note}</p>"
+    return f"<table>{body}</table>{image}<p class=soft>{note}</p>"
 
 
 def named(dataset: str) -> str:
     """A data set as strangers may read it: without the path of somebody's folder."""
     return (
-        "the author's own pictures" if re.match("(folder|zip|tar|drive)(:|$)", dataset) else dataset or "an unknown set"
+        "the author's own images" if re.match("(folder|zip|tar|drive)(:|$)", dataset) else dataset or "an unknown set"
     )
 
 
 def trained_on(data: dict) -> str:
-    """How many pictures a run was trained on, by what its `run.json` says of its data."""
+    """How many images a run was trained on, by what its `run.json` says of its data."""
     count = data.get("trained_on") or data.get("count")
     return f"{count:,}" if isinstance(count, int) else "an unknown number"
 
@@ -164,7 +164,7 @@ def credit_rows(dataset: str) -> list[tuple[str, str]]:
     if credit is None:
         return []
     by = ", ".join(filter(None, (credit["title"], credit["creator"])))
-    return [("Drawn by", by), ("Licence of the pictures", f"{credit['license']} {credit['license_url']}".strip())]
+    return [("Drawn by", by), ("Licence of the images", f"{credit['license']} {credit['license_url']}".strip())]
 
 
 def card_rows(run: Run) -> list[tuple[str, str]]:
@@ -178,7 +178,7 @@ def card_rows(run: Run) -> list[tuple[str, str]]:
             ("recall", "Recall", 100, " %"),
         )
         return [
-            (f"{title}, {card['count']:,} faces", f"{factor * figures[name]['generated']:.1f}{unit}; other real pictures: {factor * figures[name]['floor']:.1f}{unit}")
+            (f"{title}, {card['count']:,} faces", f"{factor * figures[name]['generated']:.1f}{unit}; other real images: {factor * figures[name]['floor']:.1f}{unit}")
             for name, title, factor, unit in names
         ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Pictures that say who drew them, so that our own output is never taken for data."""
+"""Images that say who drew them, so that our own output is never taken for data."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ SOFTWARE = "ToonGAN"
 EXIF_SOFTWARE = 0x0131
 
 
-def save_picture(picture: Image.Image, path: Path | str) -> None:
-    """Write a picture in the format of `path`'s suffix, marked as drawn by this package.
+def save_image(image: Image.Image, path: Path | str) -> None:
+    """Write an image in the format of `path`'s suffix, marked as drawn by this package.
 
     PNG holds the mark as the text `Software`, JPEG and WebP as the EXIF tag of that name; another format holds none.
 
@@ -26,4 +26,4 @@ def save_picture(picture: Image.Image, path: Path | str) -> None:
     elif suffix in (".jpg", ".jpeg", ".webp"):
         options["exif"] = Image.Exif()
         options["exif"][EXIF_SOFTWARE] = SOFTWARE
-    picture.save(path, **options)
+    image.save(path, **options)

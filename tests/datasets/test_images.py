@@ -10,13 +10,13 @@ import types
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from makers import drawing, encoded, fill_folder, make_zip, pictures, tiff
+from makers import drawing, encoded, fill_folder, images, make_zip, tiff
 from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 import toongan
 from toongan.datasets import archives, names, outcomes
-from toongan.datasets import pictures as reading
+from toongan.datasets import images as reading
 from toongan.datasets.folders import FolderSource
 from toongan.datasets.outcomes import Form, LeftOut, run_task
 from toongan.datasets.reading import outcomes_of
@@ -34,7 +34,7 @@ def reason(data: bytes, name: str = "face.png") -> str:
 
 def shades(data: bytes) -> np.ndarray:
     """The levels that the sixteen shades have come out as."""
-    (seen,) = reading.pictures_in(data, Form(32))
+    (seen,) = reading.images_in(data, Form(32))
     pixels = seen.pixels
     return pixels[4::8, 4::8, 0].ravel().astype(int)
 
@@ -58,7 +58,7 @@ def left_out(source) -> dict[str, str]:
 
 
 def test_only_the_formats_of_the_readme_are_opened(tmp_path, monkeypatch):
-    """A page of PostScript named as a picture would run a program, Ghostscript."""
+    """A page of PostScript named as an image would run a program, Ghostscript."""
     ghostscript = tmp_path / "bin" / "gs"
     ghostscript.parent.mkdir()
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\nexit 1\n")
@@ -79,8 +79,8 @@ def test_every_format_of_the_readme_is_read(tmp_path):
     modes = {"GIF": "P", "PSD": None}
     for kind in reading.FORMATS:
         if kind != "PSD":
-            picture = drawing(2, 32, 32)
-            data = encoded(picture.convert(modes.get(kind) or "RGB"), kind)
+            image = drawing(2, 32, 32)
+            data = encoded(image.convert(modes.get(kind) or "RGB"), kind)
             assert reason(data, f"face.{kind.lower()}") == "", kind
     head = b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\0\x20" * 2 + b"\0\x08\0\3"  # 3 channels, 32×32, 8 bits, RGB
     assert reason(head + bytes(12) + b"\0\0" + bytes(3 * 32 * 32)) == ""
@@ -143,7 +143,7 @@ def test_levels_come_out_as_they_were_meant(name):
     assert np.abs(shades(GREYS[name]) - SHADES).max() <= 1
 
 
-def test_dark_pictures_stay_dark():
+def test_dark_images_stay_dark():
     """Where the file says how bright white is, or shows that it was stretched to 16 bits."""
     dark = SHADES // 8
     assert np.abs(shades(encoded(Image.fromarray(grey(31, np.uint16) * 257))) - dark).max() <= 1
@@ -190,15 +190,15 @@ LFS_POINTER = (
 HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
 SEVEN_ZIP = b"7z\xbc\xaf'\x1c\0\4" + bytes(60)
 STRANGERS = {
-    "lfs.png": (LFS_POINTER, "a Git LFS pointer, not the picture: run git lfs pull"),
-    "lfs.csv": (LFS_POINTER, "a Git LFS pointer, not the picture: run git lfs pull"),
-    "lfs.psd": (LFS_POINTER, "a Git LFS pointer, not the picture: run git lfs pull"),
-    "page.jpg": (b"\xef\xbb\xbf\r\n<!DOCTYPE html><html></html>", "a web page, not a picture: download it again"),
-    "page.heic": (b"<html><body>404</body></html>", "a web page, not a picture: download it again"),
-    "page.csv": (b"<html><body>404</body></html>", "a web page, not a picture: download it again"),
+    "lfs.png": (LFS_POINTER, "a Git LFS pointer, not the image: run git lfs pull"),
+    "lfs.csv": (LFS_POINTER, "a Git LFS pointer, not the image: run git lfs pull"),
+    "lfs.psd": (LFS_POINTER, "a Git LFS pointer, not the image: run git lfs pull"),
+    "page.jpg": (b"\xef\xbb\xbf\r\n<!DOCTYPE html><html></html>", "a web page, not an image: download it again"),
+    "page.heic": (b"<html><body>404</body></html>", "a web page, not an image: download it again"),
+    "page.csv": (b"<html><body>404</body></html>", "a web page, not an image: download it again"),
     "denied.webp": (
         b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
-        "a web page, not a picture: download it again",
+        "a web page, not an image: download it again",
     ),
     "photo.jpg": (HEIC_HEAD, "HEIC: install pillow-heif, or export as JPEG"),
     "photo.heic": (HEIC_HEAD, "HEIC: install pillow-heif, or export as JPEG"),
@@ -221,10 +221,10 @@ STRANGERS = {
         "in a variant of its format that is not read: export as PNG or JPEG",
     ),
     "cut.png": (encoded(drawing(1))[:20], "damaged or cut short"),
-    "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(99), "not a picture"),
-    "sound.wav": (b"RIFF\0\0\0\0WAVE" + bytes(99), "not a picture"),
-    "page.html": (b"<html></html>", "not a picture"),
-    "essay.docx": (b"PK\3\4" + bytes(99), "not a picture"),
+    "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(99), "not an image"),
+    "sound.wav": (b"RIFF\0\0\0\0WAVE" + bytes(99), "not an image"),
+    "page.html": (b"<html></html>", "not an image"),
+    "essay.docx": (b"PK\3\4" + bytes(99), "not an image"),
 }
 
 
@@ -271,7 +271,7 @@ def test_heic_is_read_where_its_package_is(monkeypatch):
     reading.heic_formats.cache_clear()
     try:
         assert reason(HEIC_HEAD, "IMG_0001.jpg") == "" == reason(HEIC_HEAD, "IMG_0001.HEIC")
-        assert (next(reading.pictures_in(HEIC_HEAD, Form(40))).pixels == np.asarray(drawing(4))).all()
+        assert (next(reading.images_in(HEIC_HEAD, Form(40))).pixels == np.asarray(drawing(4))).all()
         assert reason(encoded(drawing(4), "JPEG")) == ""
     finally:
         Image.OPEN.pop("HEIF", None)
@@ -279,7 +279,7 @@ def test_heic_is_read_where_its_package_is(monkeypatch):
 
 
 def test_a_folder_is_read_anew_once_heic_can_be(tmp_path, monkeypatch):
-    source = FolderSource(fill_folder(tmp_path / "mine", pictures(1)))
+    source = FolderSource(fill_folder(tmp_path / "mine", images(1)))
     without = source.signature()
     (tmp_path / "pillow_heif.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
@@ -308,7 +308,7 @@ def test_label_files_that_an_editor_saved_anew(data):
 
 @pytest.mark.parametrize("data", [b"source, 0, 2\n", b"sha256, 0, 2\n", b"\xff\xfe\n", b"a, 1\n", b"a, 9, 2\n"])
 def test_other_tables_are_no_labels(data):
-    assert outcomes_of("face.csv", data, Form(32), {}) == [LeftOut("face.csv", outcomes.NOT_A_PICTURE)]
+    assert outcomes_of("face.csv", data, Form(32), {}) == [LeftOut("face.csv", outcomes.NOT_A_IMAGE)]
 
 
 # --- names ----------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ NFC, NFD = "\u00e9", "e\u0301"
 
 def names_tree(accent: str) -> dict[str, bytes]:
     names = [f"{accent}.png", f"{accent}-2.png", "e.png", "f.png", f"{accent}cole/a.png", "ecz/b.png"]
-    return pictures(64) | {name: encoded(drawing(100 + number)) for number, name in enumerate(names)}
+    return images(64) | {name: encoded(drawing(100 + number)) for number, name in enumerate(names)}
 
 
 def test_accents_stored_one_way_or_the_other_are_one_name(home):
@@ -345,11 +345,11 @@ def test_strange_names_come_out_legibly(home):
         b"dir-\xe9/a.png": "dir-\\xe9/a.png",
         "family-\U0001f469\u200d\U0001f469.png".encode(): "family-\U0001f469\u200d\U0001f469.png",
     }
-    folder = fill_folder(home / "mine", pictures(64))
+    folder = fill_folder(home / "mine", images(64))
     for number, name in enumerate(strange):
         fill_folder(folder, {os.fsdecode(name): encoded(drawing(200 + number))})
     with open(os.fsencode(folder) + b"/bad-\xff\x07.png", "wb") as file:
-        file.write(b"no picture")
+        file.write(b"no image")
     data = toongan.prepare(toongan.DataConfig(f"folder:{folder}", image_size=32), progress=False)
     assert {row["source"] for row in data.index} >= set(strange.values())
     assert "dir-\\xe9" in {row["folder"] for row in data.index}
@@ -373,7 +373,7 @@ def marked() -> dict[str, bytes]:
     }
 
 
-def test_pictures_that_this_program_made_are_left_out(tmp_path):
+def test_images_that_this_program_made_are_left_out(tmp_path):
     other = PngInfo()
     other.add_text("Software", "Krita")
     files = marked() | {"mine.png": encoded(drawing(305), pnginfo=other)}
@@ -404,7 +404,7 @@ THEIRS = {
 def own_tree() -> dict[str, bytes]:
     inside = {f"{folder}/more/face.png": encoded(drawing(500 + i)) for i, folder in enumerate(OWN_FOLDERS)}
     others = {f"{name.split('/')[0]}/face.png": encoded(drawing(600 + i)) for i, name in enumerate(THEIRS)}
-    return pictures(3) | OWN | THEIRS | inside | others
+    return images(3) | OWN | THEIRS | inside | others
 
 
 def test_folders_that_this_program_wrote_are_passed_over(tmp_path):
@@ -413,7 +413,7 @@ def test_folders_that_this_program_wrote_are_passed_over(tmp_path):
     source = FolderSource(fill_folder(tmp_path / "mine", files))
     assert set(source.names()) == wanted and source.signature()["files"] == len(wanted)
     archive = archives.ArchiveSource(make_zip(tmp_path / "mine.zip", files))
-    used = {name for name, outcome in everything(archive).items() if isinstance(outcome, outcomes.Picture)}
+    used = {name for name, outcome in everything(archive).items() if isinstance(outcome, outcomes.Usable)}
     assert used == {name for name in wanted if name.endswith(".png")}
     assert left_out(archive).keys() == {name for name in wanted if not name.endswith(".png")}
     # The folder that was asked for is read, whatever lies in it.
@@ -425,6 +425,6 @@ def test_a_folder_of_nothing_but_hidden_or_own_files_says_so(home):
     with pytest.raises(toongan.ToonGANError) as caught:
         toongan.prepare(toongan.DataConfig(f"folder:{folder}", image_size=32), progress=False)
     assert str(caught.value) == (
-        f"folder:{folder} holds 0 usable pictures among 7 files; left out: 5 made by this program, "
+        f"folder:{folder} holds 0 usable images among 7 files; left out: 5 made by this program, "
         "2 hidden: rename it, without the dot in front. At least 64 are needed."
     )

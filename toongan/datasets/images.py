@@ -1,4 +1,4 @@
-"""One file of a source: a picture as pixels, or the true reason why it is none."""
+"""One file of a source: an image as pixels, or the true reason why it is none."""
 
 import functools
 import io
@@ -22,7 +22,7 @@ from .outcomes import (
     HEIC,
     LFS,
     MADE_HERE,
-    NOT_A_PICTURE,
+    NOT_A_IMAGE,
     TOO_MANY_PIXELS,
     UNKNOWN_LEVELS,
     VARIANT,
@@ -36,7 +36,7 @@ from .outcomes import (
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PSD", "PPM", "ICO", "TGA")
 FILMS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # of which frames, or pages, can be taken one by one
 MOST_FRAMES = 1000
-PICTURE_ENDINGS = frozenset(
+IMAGE_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .gif .tif .tiff .avif .jp2 .j2k .jpx .jpf .jpc .j2c .psd "
     ".ppm .pgm .pbm .pnm .pfm .tga .ico".split()
 )
@@ -64,7 +64,7 @@ ARCHIVES = (
 )
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 START_BYTES = 512  # enough to tell what a file is: in a tar archive, the word is at 257
-# What a picture may need beside its pixels, and for each pixel: four real numbers of 32 bits, or 16 digits of a PPM.
+# What an image may need beside its pixels, and for each pixel: four real numbers of 32 bits, or 16 digits of a PPM.
 BESIDE_PIXELS = 64 << 10
 PIXEL_BYTES = 16
 MARK = "ToonGAN"
@@ -73,7 +73,7 @@ SOFTWARE = 0x0131
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture as it is packed: uint8 pixels `(image_size, image_size, channels)`, and what `Picture` says of it.
+    """An image as it is packed: uint8 pixels `(image_size, image_size, channels)`, and what `Image` says of it.
 
     Attributes:
         frame: its number in its film, from 0; None if it is no film, or its other frames are not wanted.
@@ -85,48 +85,48 @@ class Seen:
     frame: int | None = None
 
 
-def pictures_in(data: bytes, form: Form) -> Iterator[Seen]:
-    """The bytes of a picture file as one picture or, where frames are wanted, as many as the film has, 1,000 at most.
+def images_in(data: bytes, form: Form) -> Iterator[Seen]:
+    """The bytes of an image file as one image or, where frames are wanted, as many as the film has, 1,000 at most.
 
     Raises:
-        Unusable: the bytes are not a picture, a damaged one, one too large, or one that this program made.
+        Unusable: the bytes are not an image, a damaged one, one too large, or one that this program made.
     """
-    picture = open_picture(data)
-    if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-        raise Unusable(TOO_MANY_PIXELS, f"{picture.width}×{picture.height}")
+    image = open_image(data)
+    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Unusable(TOO_MANY_PIXELS, f"{image.width}×{image.height}")
     try:
-        if is_made_here(picture):
+        if is_made_here(image):
             raise Unusable(MADE_HERE)
-        count = getattr(picture, "n_frames", 1) if form.frames and picture.format in FILMS else 1
+        count = getattr(image, "n_frames", 1) if form.frames and image.format in FILMS else 1
         if count == 1:
             side = 2 * form.image_size
-            picture.draft(None, (side, side))  # a large JPEG is decoded at a fraction of its size
-            yield seen(picture, data, form)
+            image.draft(None, (side, side))  # a large JPEG is decoded at a fraction of its size
+            yield seen(image, data, form)
             return
         for number in dict.fromkeys(np.linspace(0, count - 1, min(count, MOST_FRAMES)).astype(int).tolist()):
-            if picture.format == "TIFF":  # each page has sizes and levels of its own
-                picture = open_picture(data)
-            picture.seek(number)
-            yield seen(picture if picture.format == "TIFF" else picture.copy(), data, form, number)
+            if image.format == "TIFF":  # each page has sizes and levels of its own
+                image = open_image(data)
+            image.seek(number)
+            yield seen(image if image.format == "TIFF" else image.copy(), data, form, number)
     except Unusable:
         raise
     except UnknownLevels as error:
         raise Unusable(UNKNOWN_LEVELS, str(error)) from error
-    except Image.DecompressionBombError as error:  # of a picture within an icon
+    except Image.DecompressionBombError as error:  # of an image within an icon
         raise Unusable(TOO_MANY_PIXELS) from error
     except Exception as error:  # a decoder fed with garbage raises whatever it trips over
         raise Unusable(DAMAGED, str(error)) from error
 
 
-def seen(picture: Image.Image, data: bytes, form: Form, frame: int | None = None) -> Seen:
-    """`data` is the file that the picture came from."""
-    short, long = sorted(picture.size)
-    pixels = to_array(to_square(to_channels(to_8_bits(picture, data), form.channels), form.image_size, form.fit))
+def seen(image: Image.Image, data: bytes, form: Form, frame: int | None = None) -> Seen:
+    """`data` is the file that the image came from."""
+    short, long = sorted(image.size)
+    pixels = to_array(to_square(to_channels(to_8_bits(image, data), form.channels), form.image_size, form.fit))
     return Seen(pixels, (long if form.fit == "pad" else short) < form.image_size, 1 - short / long, frame)
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """A picture of a format that is read, its pixels not decoded yet."""
+def open_image(data: bytes) -> Image.Image:
+    """An image of a format that is read, its pixels not decoded yet."""
     formats = readable_formats()
     if is_heic(data):
         formats += heic_formats()
@@ -157,10 +157,10 @@ def heic_formats() -> list[str]:
     return ["HEIF"]
 
 
-def is_made_here(picture: Image.Image) -> bool:
-    """Whether a picture bears the mark of this program."""
-    info = picture.info
-    software = info.get("Software") or (picture.getexif().get(SOFTWARE) if "exif" in info else None)
+def is_made_here(image: Image.Image) -> bool:
+    """Whether an image bears the mark of this program."""
+    info = image.info
+    software = info.get("Software") or (image.getexif().get(SOFTWARE) if "exif" in info else None)
     return software == MARK or info.get("comment") == MARK.encode()
 
 
@@ -180,7 +180,7 @@ def is_heic(start: bytes) -> bool:
     return brand(start) in HEIC_BRANDS
 
 
-def made_like_a_picture(start: bytes) -> bool:
+def made_like_an_image(start: bytes) -> bool:
     """Whether a file begins as one of a format that is read."""
     return bool(
         start.startswith(SIGNATURES)
@@ -191,12 +191,12 @@ def made_like_a_picture(start: bytes) -> bool:
     )
 
 
-def may_be_a_picture(name: str, start: bytes) -> bool:
-    return made_like_a_picture(start) or ending(name) == ".tga"
+def may_be_an_image(name: str, start: bytes) -> bool:
+    return made_like_an_image(start) or ending(name) == ".tga"
 
 
 def what_it_is(data: bytes) -> str:
-    """Why a file is not read as a picture, given its content, or the beginning of it."""
+    """Why a file is not read as an image, given its content, or the beginning of it."""
     start = data[:START_BYTES]
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith(LFS_POINTER):
@@ -213,7 +213,7 @@ def what_it_is(data: bytes) -> str:
         return f"{lacking}, which this Pillow cannot read: pip install --upgrade pillow, or export as PNG"
     if is_variant(data):
         return VARIANT
-    return DAMAGED if start.startswith(UNMISTAKABLE) else NOT_A_PICTURE
+    return DAMAGED if start.startswith(UNMISTAKABLE) else NOT_A_IMAGE
 
 
 def is_web_page(start: bytes) -> bool:
@@ -259,23 +259,23 @@ def is_variant(data: bytes) -> bool:
     return False
 
 
-def no_picture(name: str, start: bytes) -> str:
+def no_image(name: str, start: bytes) -> str:
     """Why a file is not even read, given its name and its beginning."""
     kind = ending(name)
     if kind in FOREIGN_ENDINGS:
         return next((reason for reason in (what_it_is(start),) if reason in (LFS, WEB_PAGE)), FOREIGN)
-    if kind in PICTURE_ENDINGS | HEIC_ENDINGS | ARCHIVE_ENDINGS or not kind:
+    if kind in IMAGE_ENDINGS | HEIC_ENDINGS | ARCHIVE_ENDINGS or not kind:
         reason = what_it_is(start)
-        return ARCHIVE if reason == NOT_A_PICTURE and kind in ARCHIVE_ENDINGS else reason
-    return NOT_A_PICTURE
+        return ARCHIVE if reason == NOT_A_IMAGE and kind in ARCHIVE_ENDINGS else reason
+    return NOT_A_IMAGE
 
 
 def most_bytes(data: bytes) -> int:
-    """What a picture can fill at most, by the size in pixels that it says it has; 0 if the bytes do not say."""
+    """What an image can fill at most, by the size in pixels that it says it has; 0 if the bytes do not say."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=readable_formats())
+            image = Image.open(io.BytesIO(data), formats=readable_formats())
     except Exception:  # as above
         return 0
-    return BESIDE_PIXELS + PIXEL_BYTES * picture.width * picture.height
+    return BESIDE_PIXELS + PIXEL_BYTES * image.width * image.height
