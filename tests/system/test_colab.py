@@ -13,7 +13,11 @@ from conftest import NOTEBOOKS, REPOSITORY, TINY
 
 import toongan
 from toongan.runs import trainer
-from toongan.system import colab
+from toongan.system import colab, notebook
+from toongan.system.notebook import OFTEN_MISSING
+
+# The command line and terminals want them, no cell does.
+NOT_IN_CHAPTERS = {"kaggle", "jupyter"}
 
 
 class Colab:
@@ -102,7 +106,7 @@ def test_drive_refused_or_not_in_colab(home, drive, monkeypatch):
     with pytest.raises(toongan.ToonGANError, match="DRIVE is for Google Colab; set it to False"):
         quickstart(**SMALL, DRIVE=True)
     Colab(allowed=False).install(monkeypatch)
-    with pytest.raises(toongan.ToonGANError, match="DRIVE could not be mounted .*allow it, or set DRIVE to False"):
+    with pytest.raises(toongan.ToonGANError, match="DRIVE could not be mounted .*allow access, or set DRIVE to False"):
         quickstart(**SMALL, DRIVE=True)
     assert not (home / "checkpoints").exists()
 
@@ -125,3 +129,14 @@ def test_requirements_replace_nothing_that_colab_has(tmp_path):
     assert done.returncode == 0, done.stderr
     new = {item["metadata"]["name"].lower().replace("_", "-") for item in json.loads(report.read_text())["install"]}
     assert "dicebear-core" in new and not new & there.keys()
+    wanted = re.findall(r"^([\w-]+)", (REPOSITORY / "requirements.txt").read_text(encoding="utf-8"), re.M)
+    missing = {name.replace("_", "-") for name in wanted} & new
+    looked_for = {name.replace("_", "-") for name in OFTEN_MISSING}
+    assert missing - {"dicebear-core"} <= looked_for | NOT_IN_CHAPTERS and looked_for <= missing | {"dicebear"}
+
+
+def test_packages_that_cannot_be_installed_are_named(monkeypatch):
+    monkeypatch.setattr(notebook, "find_spec", lambda name: None if name == "imagehash" else name)
+    monkeypatch.setattr(notebook.subprocess, "run", lambda *_, **__: types.SimpleNamespace(returncode=1))
+    with pytest.raises(toongan.ToonGANError, match="could not install them: imagehash. Check the network"):
+        notebook.install_missing()
