@@ -1,4 +1,4 @@
-"""Measuring: figures know good from bad, name what is missing, repeat to the byte, and need no network."""
+"""Measuring: values tell good from bad, name what is missing, repeat to the byte, and need no network."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from conftest import FEW
 
 from toongan import ToonGANError, metrics
 from toongan.datasets import avatars
+from toongan.evaluation.coverage import attribute_coverage
 from toongan.features import features_of
 
 
@@ -98,18 +99,18 @@ def test_a_forgotten_hair_style_is_named(hair):
     reader, (held_out, labels), (others, names) = hair
     assert list(reader.values) == ["top"], "an attribute with one value has nothing to tell"
     poor = others[[label["top"] != "hijab" for label in names]]
-    found = metrics.attribute_coverage(reader, poor, held_out, labels, others)["top"]
+    found = attribute_coverage(reader, poor, held_out, labels, others)["top"]
     assert found["legible"] and found["accuracy"] > 0.85
     assert found["forgotten"] == ["hijab"] and found["values"] == 5
     assert found["distance"] > 0.15 and found["distance"] > found["floor"]
-    complete = metrics.attribute_coverage(reader, others, held_out, labels, others)["top"]
+    complete = attribute_coverage(reader, others, held_out, labels, others)["top"]
     assert complete["forgotten"] == [] and complete["distance"] == complete["floor"] < 0.15
 
 
 def test_what_cannot_be_read_is_left_out(hair):
     reader, (held_out, labels), (others, _) = hair
     wrong = [{"top": label["top"]} for label in reversed(labels)]
-    found = metrics.attribute_coverage(reader, others, held_out, wrong, others)["top"]
+    found = attribute_coverage(reader, others, held_out, wrong, others)["top"]
     assert not found["legible"] and set(found) == {"accuracy", "legible"}
 
 

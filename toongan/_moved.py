@@ -1,4 +1,4 @@
-"""Import paths that earlier chapters and the README showed, and that scripts and notebooks may still use."""
+"""Earlier import paths, which scripts and notebooks may still use."""
 
 import sys
 from importlib import import_module
@@ -6,7 +6,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# A module of an earlier version, and where its names are now.
+# A module of an earlier version, and the modules that hold its names now.
 MOVED = {
     "avatars": ("datasets.avatars",),
     "colab": ("system.colab",),
@@ -20,7 +20,7 @@ MOVED = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds a module under its earlier name, once nothing else has that name."""
+    """Finds a module under its earlier name, unless another module has that name now."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")

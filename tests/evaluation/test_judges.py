@@ -1,4 +1,4 @@
-"""Judges that see every octave, and figures that move before precision does."""
+"""Judges that see every octave, and values that move before precision does."""
 
 import numpy as np
 

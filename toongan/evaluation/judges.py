@@ -1,7 +1,7 @@
-"""Judges beside those of chapter 05: every octave of an image by itself, waves, what a reader of attributes sees.
+"""More judges for chapter 05: each octave of an image by itself, waves, what a reader of attributes sees.
 
-A feature net that looks at enlarged images hardly notices the finest waves, and at first every generated image is
-told from a real one by them alone. These judges say how far it is to real images elsewhere, and each has its floor.
+A feature net that looks at enlarged images hardly notices the finest waves, and at first those alone are enough to tell
+every generated image from a real one. These judges say how near the images are in all other respects. Each has its floor.
 """
 
 from pathlib import Path
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from .. import metrics
 from ..data import in_colour
-from ..features import features_of
+from ..features import AttributeReader, features_of
+from ..features.readers import to_small
 
 OCTAVES = (1, 2, 4)
 OCTAVE_SIDE = 128
@@ -21,7 +22,7 @@ REACHES = (3, 10, 30, 100)
 
 
 def shrunk(images: np.ndarray, by: int) -> np.ndarray:
-    """Images, uint8 `(N, H, W, channels)`, shrunk by averaging `by` × `by` pixels and enlarged again: fine waves are gone."""
+    """Images, uint8 `(N, H, W, channels)`, shrunk by averaging `by` × `by` pixels and enlarged again, without their fine waves."""
     if by == 1:
         return images
     small = F.avg_pool2d(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float(), by)
@@ -38,9 +39,9 @@ def octaves(
     progress: str | None = None,
     keep: Path | None = None,
 ) -> dict[str, dict]:
-    """Distances after all sides were shrunk by 1, 2 and 4: which octave of an image gives it away?
+    """Distances between images shrunk by 1, 2 and 4: which octave of an image gives it away?
 
-    All are uint8 `(N, H, W, 3)`; the first 1,000 of each are judged, at 128 px.
+    All are uint8 `(N, H, W, 3)`; the first 1,000 of each are judged, at 128 px. Compare values only at the same number.
 
     Args:
         keep: a folder in which the features of the real images are kept for the next time.
@@ -56,8 +57,8 @@ def octaves(
         )
         both = {}
         for name, features in zip(("generated", "floor"), others):
-            figures = metrics.distances(features, real, seed)
-            both[name] = {key: figures[key] for key in ("frechet_distance", "precision", "recall")}
+            values = metrics.distances(features, real, seed)
+            both[name] = {key: values[key] for key in ("frechet_distance", "precision", "recall")}
             both[name]["auc"] = metrics.two_sample_test(real, features, seed)["auc"]
         found[str(by)] = {key: {name: both[name][key] for name in both} for key in both["floor"]}
     return found
@@ -71,14 +72,14 @@ def spectrum(images: np.ndarray) -> np.ndarray:
 
 
 def spectrum_distance(generated: np.ndarray, real: np.ndarray) -> float:
-    """How far the power of a wave is off, in decibels: the mean over all wave lengths and both directions."""
+    """How far the power of waves is off, in decibels: the mean over all wavelengths and both directions."""
     return float(10 * np.abs(np.log10(spectrum(generated) + 1e-9) - np.log10(spectrum(real) + 1e-9)).mean())
 
 
 def precision_at(generated: np.ndarray, real: np.ndarray, reaches: tuple[int, ...] = REACHES) -> dict[str, float]:
-    """Share of generated features `(N, L)` within the k-th nearest neighbour of a real one, for several k.
+    """Share of generated features `(N, L)` within reach of a real one, for several reaches k: its k-th nearest neighbour.
 
-    Kynkäänniemi et al. 2019, section 2, take 3. A wider reach moves long before that one does.
+    Kynkäänniemi et al. 2019, section 2, take k = 3. With a wider reach the share moves long before that one does.
     """
     generated, real = torch.from_numpy(generated).double(), torch.from_numpy(real).double()
     among, apart = torch.cdist(real, real), torch.cdist(generated, real)
@@ -89,12 +90,12 @@ def precision_at(generated: np.ndarray, real: np.ndarray, reaches: tuple[int, ..
     return found
 
 
-def reader_features(reader: metrics.AttributeReader, images: np.ndarray) -> tuple[np.ndarray, float]:
+def reader_features(reader: AttributeReader, images: np.ndarray) -> tuple[np.ndarray, float]:
     """What a reader of attributes sees in images, uint8 `(N, H, W, 3)`: features `(N, 128)`, and its mean confidence."""
     features, sure = [], []
     with torch.inference_mode():
         for start in range(0, len(images), 256):
-            small = metrics.to_small(images[start : start + 256], reader.device)
+            small = to_small(images[start : start + 256], reader.device)
             maps = reader.net[:-2](small)
             logits = reader.net[-2:](maps).float().split(reader.sizes, 1)
             features.append(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1).float().cpu())
@@ -103,11 +104,11 @@ def reader_features(reader: metrics.AttributeReader, images: np.ndarray) -> tupl
 
 
 def by_reader(
-    reader: metrics.AttributeReader, generated: np.ndarray, held_out: np.ndarray, floor: np.ndarray, seed: int = 0
+    reader: AttributeReader, generated: np.ndarray, held_out: np.ndarray, floor: np.ndarray, seed: int = 0
 ) -> dict[str, dict]:
-    """Distances in the features of a net that knows nothing but the attributes of these very images.
+    """Distances in the features of a net that knows nothing but the attributes of the data.
 
-    All are uint8 `(N, H, W, 3)`. It looks at hair, eyes and mouths, not at texture.
+    All are uint8 `(N, H, W, 3)`. The net looks at hair, eyes and mouths, not at texture.
 
     Returns:
         frechet_distance, precision, recall, coverage and confidence, each generated and floor.
@@ -116,8 +117,8 @@ def by_reader(
     found = {}
     for name, images in (("generated", generated), ("floor", floor)):
         features, confidence = reader_features(reader, images)
-        figures = metrics.distances(features, real, seed)
-        kept = {key: figures[key] for key in ("frechet_distance", "precision", "recall", "coverage")}
+        values = metrics.distances(features, real, seed)
+        kept = {key: values[key] for key in ("frechet_distance", "precision", "recall", "coverage")}
         for key, value in {**kept, "confidence": confidence}.items():
             found.setdefault(key, {})[name] = value
     return found

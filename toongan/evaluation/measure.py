@@ -1,4 +1,4 @@
-"""Measure a run: every figure of chapter 05, each beside its floor, in `metrics.json` and `metrics.png`."""
+"""Measure a run: every value of chapter 05, each beside its floor, in `metrics.json` and `metrics.png`."""
 
 import dataclasses
 import json
@@ -26,6 +26,7 @@ from ..paths import atomic_write, checkpoint_folder, display, writable_folder
 from ..runs import Run, draw, find_run, load_generator, seeded
 from . import judges
 from .card import EXTRACTOR, conditions, findings, plot_card, rounded, table
+from .coverage import attribute_coverage
 from .obedience import obedience
 
 PAIRS = 10
@@ -35,13 +36,13 @@ INCEPTION = (
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
-    """Measure the generator of a run; writes `metrics.json` and `metrics.png` beside its `G.pth` and gives the card.
+    """Measure the generator of a run; writes `metrics.json` and `metrics.png` beside its `G.pth` and returns the card.
 
-    Nothing is downloaded, unless `config.inception` asks for it. The same bytes every time on one machine, but for the
-    minutes and the date.
+    Nothing is downloaded, unless `config.inception` asks for it. On one machine it writes the same bytes every time,
+    except for the minutes and the date.
 
     Raises:
-        ToonGANError: there is no such run, its data cannot be had, or memory is short; says what to do.
+        ToonGANError: there is no such run, its data cannot be found, or memory is short; says what to do.
     """
     try:
         return measured(config, progress)
@@ -66,7 +67,7 @@ def measured(config: EvaluateConfig, progress: bool) -> dict:
         part.write_text(text + "\n", encoding="utf-8")
     fig = plot_card(card, evaluation.pairs)
     with atomic_write(folder / "metrics.png") as part:
-        fig.savefig(part, dpi=100, metadata={"Software": None})
+        fig.savefig(part, dpi=130, metadata={"Software": None})
     plt.close(fig)
     if progress:
         print(table(card))
@@ -77,7 +78,7 @@ def measured(config: EvaluateConfig, progress: bool) -> dict:
 
 
 def card_folder(run: Run) -> Path:
-    """Where the card goes: beside the run's `G.pth`, or under TOONGAN_HOME where that may not be written to."""
+    """Where the card goes: beside the run's `G.pth`, or under TOONGAN_HOME if that folder is read-only."""
     try:
         return writable_folder(run.checkpoints)
     except ToonGANError:
@@ -89,7 +90,7 @@ class Evaluation:
 
     Attributes:
         generated, held_out, floor: uint8 `(count, H, W, 3)`; the floor is real images from those to train on.
-        training: all rows of the data set to train on.
+        training: all rows of the data set that a run may train on.
         start_saw: whether the nets that the run began with may have been trained on some of the held-out images.
         pairs: generated images and the training images nearest to them, nearest first; filled by `card`.
     """
@@ -127,7 +128,7 @@ class Evaluation:
     def split(self) -> tuple[Split, bool]:
         """The images to compare with, and whether it is proved that the run was not trained on any of them.
 
-        Every image whose SHA-256 is below the number that the run recorded was held out, whatever else has changed.
+        Every image whose SHA-256 is below the number that the run recorded was held out, whatever has changed since.
         """
         own, hashes = self.info.get("data", {}), self.data.hashes
         before = (self.info.get("start") or {}).get("trained_on", [])
@@ -153,10 +154,10 @@ class Evaluation:
         other = features.data_features(self.data, self.floor_rows, device, self.bar("Features of training images"))
         found = metrics.distances(fake, real, config.seed)
         floor = metrics.distances(other, real, config.seed)
-        for figures, seen, images in ((found, fake, self.generated), (floor, other, self.floor)):
-            figures["two_sample"] = metrics.two_sample_test(real, seen, config.seed)
-            figures["precision_at"] = judges.precision_at(seen, real)
-            figures["spectrum_distance"] = judges.spectrum_distance(images, self.held_out)
+        for values, seen, images in ((found, fake, self.generated), (floor, other, self.floor)):
+            values["two_sample"] = metrics.two_sample_test(real, seen, config.seed)
+            values["precision_at"] = judges.precision_at(seen, real)
+            values["spectrum_distance"] = judges.spectrum_distance(images, self.held_out)
         three = self.generated, self.held_out, self.floor
         reader = self.reader()
         card = {
@@ -208,16 +209,16 @@ class Evaluation:
         """Whether G copies, and the pairs to show for it."""
         training, generated = Part(self.data.images, self.training), self.asked_for_new()
         found = metrics.memorisation(generated, self.held_out, training)
-        row, apart = metrics.nearest(generated, training)
+        row, apart = features.nearest(generated, training)
         for number in np.argsort(apart, kind="stable")[:PAIRS]:
             self.pairs.append((generated[number], training[row[number]], float(apart[number])))
         return {"training_images": len(training), "unit": "root mean square, grey levels, at 32 px", **found}
 
     def asked_for_new(self) -> np.ndarray:
-        """Generated images that cannot but be new, unless G copies.
+        """Generated images that should be new, unless G copies.
 
-        Who asks for all that a training image has may well get that image, from a G that never saw it; so one that can
-        be asked is asked for what held-out images have.
+        If G is asked for everything that a training image has, it may draw that image without copying it. So a G that
+        can be asked is asked for what held-out images have.
         """
         attributes = getattr(self.generator, "attributes", None)
         if attributes is None:
@@ -227,21 +228,21 @@ class Evaluation:
         noise = torch.randn(self.count, self.generator.latent_dim - attributes.length, generator=chance)
         return draw(self.generator, torch.cat([noise, wishes], 1))
 
-    def reader(self) -> metrics.AttributeReader | None:
+    def reader(self) -> features.AttributeReader | None:
         """A net that has learned to read the attributes of the data; None where the data has none."""
         learned = [self.data.labels[row] for row in self.training]
-        if not metrics.learnable(learned):
+        if not features.learnable(learned):
             return None
         training, text = Part(self.data.images, self.training), self.bar("Learning to read attributes")
-        return metrics.AttributeReader(training, learned, self.config.seed, self.device, progress=text)
+        return features.AttributeReader(training, learned, self.config.seed, self.device, progress=text)
 
-    def attributes(self, reader: metrics.AttributeReader) -> dict:
+    def attributes(self, reader: features.AttributeReader) -> dict:
         """What the attributes of the data become in G."""
         truth = [self.data.labels[row] for row in self.rows]
-        return metrics.attribute_coverage(reader, self.generated, self.held_out, truth, self.floor)
+        return attribute_coverage(reader, self.generated, self.held_out, truth, self.floor)
 
-    def wishes(self, reader: metrics.AttributeReader | None) -> dict | None:
-        """Whether G draws what it is asked for; None where it cannot be asked, or nobody can tell."""
+    def wishes(self, reader: features.AttributeReader | None) -> dict | None:
+        """Whether G draws what it is asked for; None if it cannot be asked, or if no reader can tell."""
         if reader is None or getattr(self.generator, "attributes", None) is None:
             return None
         truth = [self.data.labels[row] for row in self.rows]
@@ -281,7 +282,7 @@ class Evaluation:
 
 
 class Part:
-    """Some rows of an array, read from disk only when they are asked for."""
+    """Some rows of an array, read from disk only when they are needed."""
 
     def __init__(self, images: np.ndarray, rows: np.ndarray):
         self.images, self.rows = images, rows

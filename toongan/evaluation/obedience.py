@@ -3,34 +3,34 @@
 import numpy as np
 import torch
 
-from .. import metrics
 from ..conditional import change, like_the_data
+from ..features import AttributeReader
 from ..models import Generator
 from ..runs import draw, seeded
 
 EACH = 16  # images for each value of each attribute
-FACES = 256  # whose one attribute is changed, for each attribute
-LEAST = 5  # held-out images of a value, to say how often it is read right
+FACES = 256  # images in which one attribute is changed, for each attribute
+LEAST = 5  # held-out images that a value needs before we say how often it is read right
 
 
 def obedience(
     generator: Generator,
-    reader: metrics.AttributeReader,
+    reader: AttributeReader,
     held_out: np.ndarray,
     truth: list[dict[str, str]],
     seed: int = 0,
 ) -> dict[str, dict]:
-    """How often a wish is read in the image that it was wished for, attribute by attribute; all values count alike.
+    """How often the reader finds a wish in the image drawn for it, attribute by attribute; all values count alike.
 
     Args:
         generator: one that can be asked for something.
-        reader: reads attributes from images; of those that it cannot read nothing is said.
-        held_out: real images, uint8 `(N, H, W, 3)`, and `truth`, what they have.
+        reader: reads attributes from images; attributes that it cannot read are left out.
+        held_out: real images, uint8 `(N, H, W, 3)`; `truth` are their labels.
 
     Returns:
-        for each attribute: values, how many; obeyed; ceiling, the same of real images; unasked, of images that were
-        asked for another value; by_value, obeyed for each value; moves, how often each other attribute is read otherwise
-        than before when this one is changed; stays, how often it is not, on average.
+        for each attribute: values, how many; obeyed; ceiling, the same for real images; unasked, the same for images
+        asked for another value; by_value, obeyed for each value; moves, how often each other attribute is read
+        differently after this one is changed; stays, how often it is not, on average.
     """
     attributes, chance = generator.attributes, seeded(seed, "obedience")
     names = [name for name in attributes.values if name in reader.values]
@@ -67,11 +67,11 @@ def obedience(
 
 
 def moved(
-    generator: Generator, reader: metrics.AttributeReader, names: list[str], chance: torch.Generator
+    generator: Generator, reader: AttributeReader, names: list[str], chance: torch.Generator
 ) -> dict[str, dict[str, float]]:
-    """For each attribute, how often each other one is read otherwise than before when this one is changed.
+    """For each attribute, how often each other one is read differently after this one is changed.
 
-    What cannot but change with it is changed too: a colour of glasses comes with glasses.
+    What has to change with it is changed too: a face that is given a colour of glasses is given glasses.
     """
     attributes = generator.attributes
     numbers, noise = like_the_data(attributes, FACES, chance), noise_for(generator, FACES, chance)
@@ -95,11 +95,11 @@ def noise_for(generator: Generator, count: int, chance: torch.Generator) -> torc
 
 
 def asked(generator: Generator, numbers: torch.Tensor, noise: torch.Tensor) -> np.ndarray:
-    """Faces, uint8 `(N, H, W, 3)`, of that noise, asked for these attributes."""
+    """Images, uint8 `(N, H, W, 3)`, drawn from that noise and asked for these attributes."""
     return draw(generator, torch.cat([noise, generator.attributes.one_hot(numbers)], 1))
 
 
-def read_by(reader: metrics.AttributeReader, name: str, values: list[str], faces: np.ndarray) -> torch.Tensor:
+def read_by(reader: AttributeReader, name: str, values: list[str], faces: np.ndarray) -> torch.Tensor:
     """What a reader sees of one attribute, as numbers of `values`; -1 for any other."""
     place = list(reader.values).index(name)
     find = torch.tensor([values.index(value) if value in values else -1 for value in reader.values[name]])

@@ -1,8 +1,7 @@
 """Features of images: MobileNetV2 with its ImageNet weights, which come with this package.
 
-Whose weights these are is in `ATTRIBUTION.md`. They are torchvision's, without the
-classifier, and with the convolutions stored in half precision; all computing is in
-single precision.
+The weights are torchvision's, without the classifier (`ATTRIBUTION.md`). The convolutions are stored in half precision;
+all computing is in single precision.
 """
 
 import hashlib
@@ -40,7 +39,7 @@ def load_weights(path: Path = WEIGHTS) -> dict[str, torch.Tensor]:
     """The weights of the feature net in single precision.
 
     Raises:
-        ToonGANError: the file is not there, or not the one that this version was made with.
+        ToonGANError: the file is missing, or it is not the one that this version was made with.
     """
     try:
         data = path.read_bytes()
@@ -93,6 +92,15 @@ def fold_norms(net: nn.Module) -> None:
                 block._modules[second] = nn.Identity()
 
 
+def in_three_channels(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Images, uint8 `(N, H, W, channels)`, as uint8 `(N, 3, H, W)`: grey ones repeated, transparent ones without alpha.
+
+    The colours of transparent images are stored as they look on white, so their first three channels are enough.
+    """
+    pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+    return pixels[:, :3].expand(-1, 3, -1, -1)
+
+
 @cache
 def feature_net(side: int = SIDE, device: str = "cpu") -> FeatureNet:
     return FeatureNet(side).to(device)
@@ -105,14 +113,14 @@ def features_of(
     progress: str | None = None,
     keep: Path | None = None,
 ) -> np.ndarray:
-    """Features of images: uint8 `(N, H, W, channels)` to float32 `(N, 1280)`; of transparent ones, as they look on white.
+    """Features of images: uint8 `(N, H, W, channels)` to float32 `(N, 1280)`; transparent ones count as they look on white.
 
     Neither gradients nor the global random state are touched.
 
     Args:
-        progress: what a progress bar says; None for no bar.
-        keep: a folder in which the features of these very images are kept for the next time. A copy that is damaged,
-            or that cannot be written, is no trouble: the features are computed anew.
+        progress: the text of a progress bar; None for no bar.
+        keep: a folder in which the features of these very images are kept for the next time. If a copy is damaged or
+            cannot be written, the features are computed again.
     """
     if keep is None:
         return computed(images, device, side, progress)
@@ -145,14 +153,14 @@ def computed(images: np.ndarray, device: torch.device | str, side: int, progress
     found = []
     with bar, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(images), batch):
-            part = torch.from_numpy(np.array(images[start : start + batch])).to(device)
-            found.append(net(part.permute(0, 3, 1, 2)[:, :3].expand(-1, 3, -1, -1)).cpu().numpy())
+            part = in_three_channels(images[start : start + batch], device)
+            found.append(net(part).cpu().numpy())
             bar.update(len(part))
     return np.concatenate(found)
 
 
 class Packed(Protocol):
-    """What is asked of a packed data set: its folder, and its images `(N, H, W, 3)`."""
+    """What a packed data set must have: its folder, and its images `(N, H, W, 3)`."""
 
     folder: Path
     images: np.ndarray
@@ -168,7 +176,7 @@ def data_features(
 class MobileNetFeatures(FeatureExtractorBase):
     """The feature net as torch-fidelity knows it, under the name `mobilenet-v2`.
 
-    Takes images, uint8 `(N, 3, H, W)`, or features computed before, float `(N, 1280)`, which it gives back.
+    Takes images, uint8 `(N, 3, H, W)`, or features computed before, float `(N, L)`, which it returns unchanged.
     """
 
     def __init__(self, name: str, features_list: list[str], **options):

@@ -12,7 +12,7 @@ from ..datasets import at_hand, prepare, split
 from ..devices import hardware
 from ..errors import ToonGANError
 from ..evaluation.measure import Part
-from ..metrics import AttributeReader, learnable
+from ..features import AttributeReader, learnable
 from ..models import Generator
 from ..paths import atomic_write
 from ..results import direction_of
@@ -24,7 +24,7 @@ MOVES = 0.35  # by how much, at least, that must change how many faces are read 
 MOST, LIKE_ANOTHER = 10, 0.75
 STRONGEST = 8
 FILE = "directions.json"
-# What attributes of the drawn styles and of Cartoon Set are called in words, where their own name would not do.
+# What attributes of the drawn styles and of Cartoon Set are called, where their own name would say too little.
 WORDS = {
     "accessories": "glasses", "facial_hair": "beard", "top": "hair", "clothes_graphic": "print on the shirt",
     "eyebrows": "eyebrows", "hair_accessories": "hair accessories",
@@ -40,9 +40,9 @@ class Direction:
 
 
 def directions_of(run: Run, generator: Generator, progress: bool) -> list[Direction]:
-    """The directions of a run's generator: those that its data's labels give, or the strongest of its first layer.
+    """The directions of a run's generator: those that the labels of its data give, or else the strongest of its first layer.
 
-    They are kept beside the generator, and found there the next time.
+    They are kept in a file beside the generator and read from there the next time.
     """
     digest = hashlib.sha256(run.generator_path.read_bytes()).hexdigest()
     path = run.checkpoints / FILE
@@ -56,7 +56,7 @@ def directions_of(run: Run, generator: Generator, progress: bool) -> list[Direct
     try:
         with atomic_write(path) as part:
             part.write_text(json.dumps({"sha256": digest, "directions": [asdict(each) for each in found]}))
-    except ToonGANError:  # a folder that may not be written to: found anew the next time
+    except ToonGANError:  # a folder that cannot be written to: they are found anew the next time
         pass
     return found
 
@@ -69,7 +69,7 @@ def strongest(generator: Generator, count: int = STRONGEST) -> list[Direction]:
 
 
 def labelled(run: Run, generator: Generator, progress: bool) -> list[Direction]:
-    """Directions by attribute, each proved to change what it is called after; none where the data has no labels."""
+    """Directions by attribute, each tested to change what its name says; none where the data has no labels."""
     wanted = data_of({**run.info().get("settings", {}), "image_size": generator.image_size})
     if not at_hand(wanted):
         return []
@@ -104,7 +104,7 @@ def labelled(run: Run, generator: Generator, progress: bool) -> list[Direction]:
 
 
 def candidates(reader: AttributeReader, read: torch.Tensor):
-    """What a face may have more or less of: attribute, name, which samples have it `(N,)`, and how to read it of others."""
+    """What a face may have more or less of: attribute, name, which samples have it `(N,)`, and a function that reads it."""
     for column, (attribute, values) in enumerate(reader.values.items()):
         word = WORDS.get(attribute, attribute.replace("_", " "))
         numbers = read[:, column]
