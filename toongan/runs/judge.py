@@ -1,4 +1,4 @@
-"""Looks at the samples of a run now and then: does G repeat itself, and is this the best it has been?"""
+"""Looks at the samples of a run now and then: does G repeat itself, and is this its best state so far?"""
 
 import numpy as np
 
@@ -7,6 +7,7 @@ from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, evenly
 from ..devices import Machine
 from ..models import Generator
+from ..training import RECIPES
 from . import doctor
 from .trainer import draw, seeded
 
@@ -20,9 +21,11 @@ class Judge:
     """Compares samples with the data.
 
     Attributes:
-        variety_share: how varied the samples are, the data being 1; None while they are fog.
+        variety_share: how varied the samples are, relative to the data; None while they are fog.
+        weave_excess: weave of the samples, less that of the data, in grey levels; None while they are fog, and where
+            kernels are smooth.
         judged: thousand images after which the distance was last measured.
-        best: the smallest distance so far: its step, its floor, and the SHA-256 of the generator.
+        best: the smallest distance so far, with its step, its floor and the SHA-256 of the generator.
     """
 
     def __init__(self, config: TrainConfig, data: PackedDataset, split: Split, machine: Machine, steps: int):
@@ -30,22 +33,26 @@ class Judge:
         self.images = steps * config.batch_size
         some = np.asarray(data.images[evenly(np.arange(len(data)), VARIETY_IMAGES)])
         self.variety_of_data = doctor.variety(doctor.look(some))
+        self.weave_of_data = doctor.weave(some)
         self.variety_share: float | None = None
+        self.weave_excess: float | None = None
         self.judged, self.best, self.quality = 0.0, None, None
 
     def look(self, samples: np.ndarray) -> None:
-        """See how varied samples, uint8 `(N, H, W, channels)`, are."""
+        """Measure how varied samples, uint8 `(N, H, W, channels)`, are."""
         self.variety_share = doctor.variety(doctor.look(samples)) / max(self.variety_of_data, 1e-9)
+        if not RECIPES[self.config.recipe].smooth:  # whose remedy is a recipe with smooth kernels
+            self.weave_excess = doctor.weave(samples) - self.weave_of_data
 
     def is_due(self, kimg: float) -> bool:
-        """Whether to measure the distance: ten times a run at most, and never in one too short to have faces."""
+        """Whether to measure the distance: at most ten times a run, and never in a run too short for faces."""
         at_the_end = kimg == self.images / 1000 and kimg >= JUDGED_KIMG
         return at_the_end or kimg - self.judged >= max(JUDGED_KIMG, self.images / 10_000)
 
     def measure(self, generator: Generator, kimg: float) -> float:
-        """How far G's images are from those held out: a Fréchet distance on few and small images."""
+        """The distance of G's images from the held-out ones: a Fréchet distance on few, small images."""
         if self.quality is None:
-            from ..metrics import QuickDistance  # its libraries take a while to load
+            from ..metrics import QuickDistance  # imported late: its libraries load slowly
 
             rows = self.split.held_out, self.split.training
             held_out, training = (np.asarray(self.data.images[evenly(each, JUDGED)]) for each in rows)
@@ -59,11 +66,13 @@ class Judge:
         return self.best is None or distance < self.best["distance"]
 
     def keep(self, step: int, distance: float, sha256: str) -> None:
-        """Remember the best moment so far."""
+        """Record the best moment so far."""
         self.best = {"step": step, "distance": distance, "floor": round(self.floor, 3), "sha256": sha256}
 
     def state(self) -> dict:
-        return {"variety_share": self.variety_share, "best": self.best, "judged": self.judged}
+        seen = {"variety_share": self.variety_share, "weave_excess": self.weave_excess}
+        return {**seen, "best": self.best, "judged": self.judged}
 
     def restore(self, saved: dict) -> None:
         self.variety_share, self.best, self.judged = saved["variety_share"], saved["best"], saved["judged"]
+        self.weave_excess = saved.get("weave_excess")  # an earlier checkpoint has none
