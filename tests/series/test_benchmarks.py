@@ -14,7 +14,7 @@ import torch
 from conftest import REPOSITORY
 
 import toongan
-from benchmarks import ablation, asking, collapse, few, jobs, roofline, start
+from benchmarks import ablation, asking, collapse, few, first_loop, jobs, roofline, start
 from toongan.devices import Machine
 from toongan.evaluation import obedience
 from toongan.runs import judge
@@ -50,6 +50,7 @@ def benchmark(home, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
         (ablation, "COSTS"),
         (collapse, "TABLE"),
         (few, "TABLE"),
+        (first_loop, "TABLE"),
         (asking, "TABLE"),
         (start, "TABLE"),
     ):
@@ -174,6 +175,13 @@ def test_few_images_benchmark_judges_all_by_the_same_images(benchmark, home, tmp
     assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
     assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
     assert len(list((tmp_path / "few").glob("*.webp"))) == 4
+
+
+def test_first_loop_benchmark_trains_every_variant(benchmark, home, tmp_path, monkeypatch):
+    some = ("paper", "all three, relativistic")
+    monkeypatch.setattr(first_loop, "VARIANTS", {name: first_loop.VARIANTS[name] for name in some})
+    assert benchmark(first_loop, "--images", "640", "--steps", "1", "--seeds", "0").count("distance") == 2
+    assert len(list((tmp_path / "first-loop").glob("*.webp"))) == 2
 
 
 def test_roofline_counts_a_step_without_a_gpu(capsys, monkeypatch):
