@@ -5,11 +5,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+FIRST = ["glossary", "projects", "what-came-after"]  # of the pages in this folder, under the chapters
+OTHERS = sorted({path.stem for path in (ROOT / "book").glob("*.md")} - set(FIRST))
 
 project = "ToonGAN"
 author = "The ToonGAN authors"
 root_doc = "README"
-include_patterns = ["README.md", "ATTRIBUTION.md", "benchmarks/README.md", "notebooks/*.ipynb"]
+include_patterns = ["README.md", "ATTRIBUTION.md", "benchmarks/README.md", "book/*.md", "notebooks/*.ipynb"]
 exclude_patterns = [".venv", "build", "data", "checkpoints", "tests"]
 extensions = ["myst_nb"]
 nb_execution_mode = "off"
@@ -19,6 +21,7 @@ html_theme = "sphinx_book_theme"
 html_title = "ToonGAN"
 html_static_path = ["static"]
 html_css_files = ["book.css"]
+html_extra_path = sorted(path.name for path in (ROOT / "book").glob("*.html"))
 html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
@@ -46,7 +49,8 @@ def add_page(app) -> None:
 def add_contents(app, name: str, source: list[str]) -> None:
     """Sphinx wants the list of pages in the first page; GitHub, which shows the same file, does not."""
     if name == root_doc:
-        pages = "\n".join(f"notebooks/{chapter}" for chapter in CHAPTERS) + "\nbenchmarks/README\nATTRIBUTION"
+        pages = [f"notebooks/{chapter}" for chapter in CHAPTERS] + [f"book/{page}" for page in FIRST + OTHERS]
+        pages = "\n".join([*pages, "benchmarks/README", "ATTRIBUTION"])
         title, line, rest = source[0].partition("\n")
         source[0] = f"{title}{line}{FACES}{rest}"
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
