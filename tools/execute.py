@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 MOST_BYTES = 600_000  # of a notebook: GitHub shows it at once
 SMALL = 20_000  # letters of an image that is left as it is
 # Quality of JPEGs, and width of images in pixels: the first with which a notebook is small enough.
-IMAGES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640))
+IMAGES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640), (30, 560))
 FEW_COLOURS = 4000
 RUNS = ("quickstart", "chapter-03", "chapter-08", "chapter-09", "chapter-09-start")
 
@@ -108,7 +108,7 @@ def kind_of(data: bytes) -> str:
 
 
 def film_and_stills(data: bytes, width: int) -> tuple[bytes, bytes]:
-    """A film with at most 12 frames, and four of them side by side as a PNG: what is shown where nothing moves."""
+    """A film with at most 12 frames, and four of them, row by row, as a PNG: what is shown where nothing moves."""
     film = Image.open(io.BytesIO(data))
     frames, times = [], []
     for frame in ImageSequence.Iterator(film):
@@ -123,10 +123,10 @@ def film_and_stills(data: bytes, width: int) -> tuple[bytes, bytes]:
     first, *others = kept
     moving = encoded(first, "GIF", save_all=True, append_images=others, duration=shown, loop=0, optimize=True)
     stills = [kept[round(share * (len(kept) - 1))].convert("RGB") for share in (0, 1 / 3, 2 / 3, 1)]
-    strip = Image.new("RGB", (4 * sizes[0] + 6, sizes[1]), "white")
+    sheet = Image.new("RGB", (2 * sizes[0] + 4, 2 * sizes[1] + 4), "white")  # two by two: a phone is narrow
     for number, still in enumerate(stills):
-        strip.paste(still, (number * (sizes[0] + 2), 0))
-    return min(moving, data, key=len), encoded(strip.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
+        sheet.paste(still, (number % 2 * (sizes[0] + 4), number // 2 * (sizes[1] + 4)))
+    return min(moving, data, key=len), encoded(sheet.quantize(64, dither=Image.Dither.NONE), "PNG", optimize=True)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
