@@ -1,18 +1,18 @@
-# make faces            a trained generator and images of faces, in MINUTES (default 5) plus set-up
-# make setup            install the packages, nothing else
-# make test             the tests, notebooks included
-# make soak             the tests that take too long for every change
-# make lint             check the Python files' form, and that imports run one way; make format mends the form
-# make bench            the benchmarks that take minutes, each with its table
-# make notebooks        execute the whole series headless, in order, outputs kept
-# make book             the series as a site to read, in build/book
-# make page             a page that draws faces in any browser, by the bundled run or RUN=...
+# make faces            train a generator for MINUTES (default 5) and draw faces; installs the packages first
+# make setup            install the packages and nothing else
+# make test             run the tests, notebooks included
+# make soak             run the tests that take too long for every change
+# make lint             check the form of the Python files and the direction of imports; make format mends the form
+# make bench            run the benchmarks that take minutes; each prints a table
+# make notebooks        execute all chapters in order and keep their outputs
+# make book             make a site of the series, in build/book
+# make page             make a page that draws faces in any browser, with avatars-64 or RUN=...
 # make lab              open the series in JupyterLab
-# make export           write the lessons of the package from the notebooks
-# make house            draw the package from its imports, as the README shows it
-# make clean-notebooks  drop what an editor leaves in them, execution counts included
-# make badges REPO=owner/name   point the series to its place on GitHub: Colab badges, the address to clone
-# make gpu              on a machine with a GPU: tests, speeds, runs of 10 minutes at 64 and 128 px, judged, in parts of nine minutes
+# make export           write the package's lessons from the notebooks
+# make house            draw the package's imports, as the README shows them
+# make clean-notebooks  remove what an editor leaves in notebooks, execution counts included
+# make badges REPO=owner/name   add the address on GitHub: Colab badges, the address to clone
+# make gpu              on a machine with a GPU: tests, speeds, ten-minute runs at 64 and 128 px with scores, in parts of nine minutes
 
 MINUTES ?= 5
 VENV ?= .venv
@@ -37,7 +37,7 @@ faces: $(ready)
 setup: $(ready)
 	@echo "Ready. Try: $(python) -m toongan generate --run avatars-64"
 
-# Nets as small as those of the tests gain nothing from a second thread, but two tests at once do.
+# The small nets of the tests gain nothing from a second thread; running two tests at once does help.
 test: $(ready_dev)
 	@$(python) tests/get_browser.py
 	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses 2 --dist worksteal
@@ -87,7 +87,7 @@ clean-notebooks: $(ready_dev)
 badges:
 	@$(PYTHON) tools/badges.py "$(REPO)"
 
-# Commands of at most nine minutes each; a run that is stopped then goes on in the next.
+# Each command takes nine minutes at most; the next one continues a run that was stopped.
 gpu: $(ready_dev)
 	@$(python) -c "import torch; assert torch.cuda.is_available(), 'no CUDA GPU on this machine'"
 	for part in tests speed gpu-64 gpu-64 gpu-128 gpu-128 gpu-anime gpu-anime; do $(python) tools/gpu.py $$part || exit; done
@@ -96,7 +96,7 @@ $(ready): requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; install it, or run make PYTHON=/path/to/python3." >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: this Python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
 	@test -x $(python) || { echo "Making $(VENV) with $(PYTHON) ..."; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing the packages of requirements.txt: about 5 GB, one to five minutes, this first time only."
+	@echo "Installing the packages of requirements.txt: up to 6 GB, one to five minutes, this first time only."
 	@$(python) -m pip install --quiet --upgrade pip
 	@$(python) -m pip install --requirement requirements.txt
 	@touch $@

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Put a data set under data/, downloaded or drawn, checked, and packed ready to train on.
+# Download or draw a data set, check it, and pack it under data/, ready to train on.
 #
 #   sh download-dataset.sh [NAME] [--count N] [--image-size N]
 #
 # NAME: cartoonset10k (the default), cartoonset100k, cartoon-faces, anime-faces, avatars, avatars:STYLE,
 #       drive, folder:PATH, zip:PATH, tar:PATH
 #
-# Run it again after anything went wrong: it goes on where it stopped, and does nothing once all is there.
+# If anything goes wrong, run it again: it continues where it stopped, and does nothing once the set is complete.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,7 +14,7 @@ if [ -x "$here/.venv/bin/python" ]; then
     python=$here/.venv/bin/python
 else
     python=$(command -v python3 || command -v python) || {
-        echo "error: Python 3.11 or newer is needed and was not found." >&2
+        echo "error: Python 3.11 or newer is needed, and was not found." >&2
         exit 2
     }
 fi

@@ -8,7 +8,7 @@ A run has collapsed if at its end one of these holds:
 - D has won: over the last rows, the real score is more than 0.9 above the fake score and D's loss below 0.2
   (`toongan.doctor`);
 - G repeats itself: its images vary less than 0.35 times as much as the data's (`toongan.doctor`; before 50,000 images this is
-  fog and no illness, which spares the textbook loop);
+  fog and not a failure, which spares the textbook loop);
 - beaten by a mean face: the images are further from held-out ones than a set that is one and the same image, their mean.
 """
 

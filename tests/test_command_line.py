@@ -195,7 +195,7 @@ def test_interrupt_leaves_usable_files(tmp_path, number):
     process.send_signal(number)
     rest, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "Everything is saved: the same command goes on from there" in rest and "G.pth" in rest
+    assert "Everything is saved; run the same command again to continue" in rest and "G.pth" in rest
     info = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())
     assert not info["finished"] and 0 < info["done"] < info["steps"]
     assert load_generator(tmp_path / "checkpoints" / "r" / "G.pth").image_size == 32

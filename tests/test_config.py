@@ -39,18 +39,18 @@ from toongan.config import check_parameters
         (TrainConfig, {"recipe": ["modern"]}, "recipe must be one of modern, classic, not ['modern']."),
         (TrainConfig, {"mirror": 5}, "mirror must be a path in quotes, not 5."),
         (TrainConfig, {"mirror": ""}, "mirror must be a path in quotes, not ''."),
-        (TrainConfig, {"mirror": "~nobody-of-that-name/x"}, "mirror names the home of somebody who has none here"),
+        (TrainConfig, {"mirror": "~nobody-of-that-name/x"}, "mirror names the home folder of a user whom this machine does not know"),
         (TrainConfig, {"dataset": Path("faces")}, "dataset must be text in quotes, not PosixPath('faces')."),
         (DataConfig, {"dataset": None}, "dataset must be text in quotes, not None."),
-        (DataConfig, {"dataset": "folder:a\0b"}, r"dataset holds a zero byte, which no name can: 'folder:a\x00b'."),
+        (DataConfig, {"dataset": "folder:a\0b"}, r"dataset contains a zero byte, which no name can: 'folder:a\x00b'."),
         (DataConfig, {"count": "all"}, "count must be a whole number from 64 to 1,000,000, not 'all'"),
         (EvaluateConfig, {"count": None}, "count must be a whole number from 8 to 2,500, not None."),
         (EvaluateConfig, {"dataset": 3}, "dataset must be text in quotes, not 3."),
         (EvaluateConfig, {"inception": None}, "inception must be True or False, not None."),
         (GenerateConfig, {"out": None}, "out must be a path in quotes, not None."),
         (GenerateConfig, {"out": b"a.png"}, "out must be a path in quotes, not b'a.png'."),
-        (GenerateConfig, {"out": "a\0.png"}, "out holds a zero byte"),
-        (GenerateConfig, {"out": "x" * 252 + ".png"}, "out has a file name of 256 bytes, and 255 is the most;"),
+        (GenerateConfig, {"out": "a\0.png"}, "out contains a zero byte"),
+        (GenerateConfig, {"out": "x" * 252 + ".png"}, "out has a file name of 256 bytes, and 255 is the limit;"),
         (GenerateConfig, {"count": list(range(10**5))}, "count must be a whole number from 1 to 10,000, not [0, 1, 2"),
     ],
 )  # fmt: skip
@@ -63,7 +63,7 @@ def test_a_value_that_cannot_be_used(kind, values, says):
 @pytest.mark.parametrize("name", ["con", "NUL", "aux.v1", "com1", "Lpt9.a.b", "prn"])
 def test_a_name_that_windows_keeps_for_a_device(name):
     for kind in (TrainConfig, GenerateConfig, EvaluateConfig):
-        with pytest.raises(ToonGANError, match=f"run must not be '{name}', which Windows keeps .* try 'my-{name}'"):
+        with pytest.raises(ToonGANError, match=f"run must not be '{name}', which Windows reserves .* try 'my-{name}'"):
             kind(run=name)
     assert TrainConfig(run=f"my-{name}") and TrainConfig(run="console") and TrainConfig(run="com10")
 

@@ -50,8 +50,8 @@ def test_out_of_memory_names_half(monkeypatch, cause, where):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     error = caught(cause)
     assert str(out_of_memory(error, TrainConfig(batch_size=64))) == (
-        f"batch_size 64 is too much for the memory of this {where}; try 32. A run that has begun keeps it, so add --restart, "
-        "or give another --run."
+        f"batch_size 64 is too much for the memory of this {where}; try 32. A run that has begun keeps its settings, "
+        "so add --restart or give another --run."
     )
     says = out_of_memory(error, GenerateConfig(count=5000)).for_command_line()
     assert says == f"--count 5000 is too much for the memory of this {where}; try 2500."

@@ -1,8 +1,9 @@
 """A notebook series that teaches a DCGAN to draw cartoon faces.
 
 The lessons, exported from the chapters: `data`, `models`, `training`, `results`, `metrics`, `variants`, `conditional`.
-Plain modules, for everyone: `config`, `presets`, `errors`, `paths`, and `features`.
-Folders, each of which imports only what stands before it: `system`; `datasets` and `devices`; `runs`; `evaluation`; `sharing`. Then `cli`.
+Plain modules, which any other may import: `config`, `presets`, `errors`, `paths`, and `features`.
+Folders, each of which imports only those before it: `system`; `datasets` and `devices`; `runs`; `evaluation`;
+`sharing`. Then `cli`.
 """
 
 from importlib import import_module
@@ -34,12 +35,12 @@ __all__ = list(_EXPORTS)
 
 
 def __getattr__(name: str):
-    """Import on first use: the workers that draw avatars never load torch."""
+    """Import on first use, so that the workers that draw avatars never load torch."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    """What a notebook offers as one types."""
+    """The names that a notebook offers for completion."""
     return sorted([*globals(), *__all__])

@@ -27,11 +27,11 @@ from .system.unforeseen import unforeseen
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a generator and a discriminator; leaves G.pth, D.pth, curves and sample grids."""
+    """Train a generator and a discriminator; writes G.pth, D.pth, curves and sample grids."""
 
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Settings of a named run, of which other options may change some: quickstart, avatars-64, avatars-128, adventurer-64, on-request-64, gpu-64, gpu-128, gpu-anime, eight-gpus."""
+    """Start from the settings of a named run, which other options override: quickstart, avatars-64, avatars-128, adventurer-64, on-request-64, gpu-64, gpu-128, gpu-anime, eight-gpus."""
 
     def __post_init__(self):
         optional(check_choice, self.preset, "preset", tuple(PRESETS))
@@ -65,19 +65,19 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run one command.
 
-    Exits with 2 after what the user can put right, 130 after an interrupt, 141 where nobody reads the output any more,
-    and 1 after anything unforeseen.
+    Exits with 2 after an error that the user can fix, 130 after an interrupt, 141 when nobody reads the output any
+    more, and 1 after an unforeseen error.
     """
     terminal.prepare()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["--"]:  # what torchrun needs before them, since it has a --run-path of its own
+    if arguments[:1] == ["--"]:  # torchrun needs it before our options, since it has a --run-path of its own
         arguments = arguments[1:]
     if status := terminal.flushed(outcome(arguments)):
         sys.exit(status)
 
 
 def outcome(arguments: list[str]) -> int:
-    """The exit status of one command; says on stderr what went wrong."""
+    """Run one command and return its exit status; stderr says what went wrong."""
     command = None
     try:
         command = parsed(arguments)
@@ -103,7 +103,7 @@ def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | 
 
     Raises:
         ToonGANError: a value is not usable.
-        SystemExit: an option is not known; or help was asked for, and given.
+        SystemExit: an option is unknown, or help was asked for and shown.
     """
     about = "Teach a DCGAN to draw cartoon faces."
     command = tyro.cli(Command, prog="python -m toongan", args=expanded(arguments), description=about)
@@ -111,7 +111,7 @@ def parsed(arguments: list[str]) -> DataConfig | TrainConfig | GenerateConfig | 
 
 
 def expanded(arguments: list[str]) -> list[str]:
-    """Arguments of the command line, with the options that a preset stands for, unless they are given."""
+    """The arguments, with the options of the preset added unless they are given."""
     name = chosen(arguments)
     if arguments[:1] != ["train"] or name not in PRESETS:
         return arguments
@@ -131,12 +131,12 @@ def chosen(arguments: list[str]) -> str | None:
 
 
 def about_output(error: Exception) -> bool:
-    """Whether the cause may be that stdout cannot be written to: a write that names no file, or a pipe that broke."""
+    """Whether the cause may be an unwritable stdout: a failed write that names no file, or a broken pipe."""
     return (isinstance(error, OSError) and error.filename is None) or isinstance(error.__cause__, BrokenPipeError)
 
 
 def put_right(error: Exception, command) -> ToonGANError | None:
-    """What the user can do about it, if that is known."""
+    """What the user can do about an error, if that is known."""
     if isinstance(error, ToonGANError):
         return error
     return out_of_memory(error, command) or missing_package(error) or unusable_file(error)
@@ -144,15 +144,15 @@ def put_right(error: Exception, command) -> ToonGANError | None:
 
 def on_the_command_line(error: ToonGANError, arguments: list[str]) -> str:
     text = error.for_command_line()
-    return text.replace("--dataset", "NAME", 1) if arguments[:1] == ["data"] else text  # there it is no option
+    return text.replace("--dataset", "NAME", 1) if arguments[:1] == ["data"] else text  # not an option there
 
 
 def hint(command) -> str:
-    return " The same command goes on from there." if isinstance(command, (DataConfig, TrainConfig)) else ""
+    return " Run the same command again to continue." if isinstance(command, (DataConfig, TrainConfig)) else ""
 
 
 def run(command) -> None:
-    # Imported here: `--help` and a wrong option should not wait for torch.
+    # Imported late, so that `--help` and a wrong option do not wait for torch.
     if isinstance(command, DataConfig):
         from .datasets import prepare
 

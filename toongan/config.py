@@ -1,4 +1,4 @@
-"""Settings of the four jobs: get data, train, generate, evaluate.
+"""Settings of the five jobs: get data, train, generate, evaluate, share.
 
 The command line is derived from these dataclasses, so a field's docstring is also
 its `--help` text. Notebooks build the same objects.
@@ -20,8 +20,8 @@ from .errors import ToonGANError
 IMAGE_SIZES = (32, 64, 128, 256)
 CHANNELS = (1, 3, 4)
 MAX_IMAGES = 1_000_000
-MANY = "(default: 20000 avatars, or all of another set)"
-# From and to, of whole numbers that settings of runs and parameters of chapters share.
+MANY = "(default: 20000 avatars, or all images of another set)"
+# Smallest and largest values of the whole numbers that run settings and chapter parameters share.
 RANGES = {
     "base_channels": (4, 512),
     "batch_size": (2, 65536),
@@ -32,11 +32,11 @@ RANGES = {
     "steps": (1, 1_000_000),
 }
 
-# The longest training: two years, or a thousand billion images.
+# The longest training: about two years, or a trillion images.
 LONGEST = {"minutes": 1e6, "kimg": 1e9}
-# A run that is set aside gets `-previous`, later `-previous-2` …: room for the thousandth.
+# A run that is set aside becomes NAME-previous, then NAME-previous-2 …: this leaves room for a thousand of them.
 LONGEST_NAME, LONGEST_NEW_NAME = 64, 50
-# Devices of Windows, which can make no folder of such a name, whatever follows a dot.
+# Windows keeps these names for devices and makes no folder with one, whatever follows the dot.
 DEVICES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
 LONGEST_FILE_NAME = 255  # bytes, on every common file system
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -50,34 +50,34 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a generator and a discriminator; leaves G.pth, D.pth, curves and sample grids."""
+    """Train a generator and a discriminator; writes G.pth, D.pth, curves and sample grids."""
 
     run: str = "quickstart"
-    """Name of the run: files go to checkpoints/RUN/ and generated/RUN/."""
+    """Name of the run. Its files go to checkpoints/RUN/ and generated/RUN/."""
     dataset: str = "avatars"
-    """What to learn: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
+    """Data set to train on: avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
     count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
-    """Images to train on, at most."""
+    """Number of images to use, at most."""
     image_size: int = 64
     """Side of an image in pixels: 32, 64, 128 or 256."""
     fit: Fit = "crop"
-    """How images of one's own become squares: as in data."""
+    """How your own images are made square: crop, pad or stretch, as explained by data --help."""
     channels: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 1 if all are grey, else 3)")
     ] = None
-    """1 for grey images, 3 for colours, 4 for colours with transparency."""
+    """1 for grey images, 3 for colour, 4 for colour with transparency."""
     frames: bool = False
-    """Take every frame of a film as an image: as in data."""
+    """Use every frame of an animation as an image, as explained by data --help."""
     skip_alike: bool = False
-    """Leave out images that nearly repeat another one: as in data."""
+    """Leave out images that nearly repeat another one."""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: 5)")] = None
-    """Training time. Measured at the start and turned into a number of images."""
+    """Training time. The speed is measured first, and turns the time into a number of images."""
     kimg: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """Thousand images to train on, instead of minutes: repeats a run exactly. At least 20 steps are trained."""
+    """Length in thousands of images, instead of minutes; repeats a run exactly. A run has at least 20 steps."""
     seed: int = 0
-    """Same seed, same machine, same versions: same bytes on the CPU."""
+    """On the CPU, the same seed, machine and package versions give the same bytes."""
     recipe: Recipe = "modern"
-    """classic: the loss, norms and rates of the paper. modern: smooth kernels, a steadier opponent, higher rates (chapter 03)."""
+    """classic: the loss, norms and learning rates of the paper. modern: smooth kernels, a steadier discriminator, higher learning rates (chapter 03)."""
     base_channels: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64 on a GPU, 16 on the CPU)")
     ] = None
@@ -85,31 +85,31 @@ class TrainConfig:
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None
-    """Learn to draw on request: attributes of the labels, such as top,accessories, or all. Then generate takes --want (chapter 08)."""
+    """Learn to draw on request: names of attributes in the labels, such as top,accessories, or all. generate then takes --want (chapter 08)."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64)")] = None
-    """Real images in a training step, of all GPUs together. The default is 32 where fewer than 64 are left to train on."""
+    """Real images in a training step, over all GPUs together. The default is 32 if fewer than 64 images are left to train on."""
     augment: Augment = "none"
-    """For few images. flips: every second one mirrored. diffaugment: D sees all images shifted, recoloured, with a hole (chapter 06)."""
+    """For small data sets. flips: half of the images are mirrored. diffaugment: D sees every image shifted, recoloured and with a hole (chapter 06)."""
     start: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    """Begin with the nets of a trained run in place of random ones: its name, its folder, or its two files as G.pth,D.pth."""
+    """Start with the nets of a trained run instead of random ones: its name, its folder, or its two files as G.pth,D.pth."""
     freeze: int = 0
-    """Layers of D, from the first on, that stay as --start has them (Mo et al. 2020)."""
+    """Number of D's first layers that stay as --start has them (Mo et al. 2020)."""
     restart: bool = False
-    """Begin anew, even if there is an unfinished run of this name to go on with."""
+    """Start over, even if an unfinished run of this name could be continued."""
     extend: bool = False
-    """Go on with a finished run to a greater --kimg or --minutes, each of the whole run. What it was is kept as RUN-previous."""
+    """Train a finished run further, until the whole run has the given --kimg or --minutes. The shorter run is kept as RUN-previous."""
     save_seconds: float = 60.0
-    """How often everything is saved, so that no more than that is ever lost."""
+    """Seconds between two saves: the most training that a crash can cost."""
     mirror: Path | None = None
-    """A second folder for checkpoints, in Google Drive for example. A fresh machine goes on from there."""
+    """A second folder for checkpoints, for example in Google Drive. A fresh machine can continue from it."""
     log: Literal["none", "tensorboard"] = "none"
-    """tensorboard: curves and sample grids go to checkpoints/RUN/log, too; look at them with tensorboard --logdir checkpoints."""
+    """tensorboard: write curves and sample grids to checkpoints/RUN/log as well; view them with tensorboard --logdir checkpoints."""
     deterministic: bool = False
-    """On a GPU: the same bytes every time, a little slower. The CPU does so anyway."""
+    """On a GPU: give the same bytes every time, a little more slowly. The CPU always does."""
     device: Device = "auto"
     """auto takes cuda, then mps, then cpu."""
     precision: Precision = "auto"
-    """auto takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32."""
+    """auto takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, and fp32 elsewhere."""
 
     def __post_init__(self):
         settle(
@@ -123,9 +123,9 @@ class TrainConfig:
         )
         check_switches(self)
         if self.extend and self.restart:
-            raise ToonGANError("goes on with a run, and restart begins anew; give one of them.", "extend")
+            raise ToonGANError("continues a run, and restart starts over; give only one of them.", "extend")
         if self.minutes is not None and self.kimg is not None:
-            raise ToonGANError("sets the length of training, and so does kimg; give one of them.", "minutes")
+            raise ToonGANError("sets the length of training, and so does kimg; give only one of them.", "minutes")
         settle(
             self,
             minutes=optional(check_length, self.minutes, "minutes"),
@@ -146,7 +146,7 @@ class TrainConfig:
             precision=check_choice(self.precision, "precision", get_args(Precision)),
         )
         if self.freeze and self.start is None:
-            raise ToonGANError("keeps layers as a trained run has them; name one with start.", "freeze")
+            raise ToonGANError("keeps layers of a trained run; name that run with start.", "freeze")
         if self.count is not None and self.batch_size is not None and self.batch_size > self.count:
             raise ToonGANError(
                 f"is {self.batch_size}, more than the {self.count} images to train on; lower it or raise the count.",
@@ -156,32 +156,32 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Draw new faces with the generator of a run and save them as one grid."""
+    """Draw new faces with the generator of a run and save them as a grid."""
 
     run: str = "quickstart"
     """Name of the run whose G.pth is used."""
     count: int = 64
-    """Faces in the grid."""
+    """Number of faces."""
     seed: int = 0
-    """Same seed, same faces."""
+    """The same seed gives the same faces."""
     out: Path = Path("grid.png")
     """Image file to write: .png, .jpg or .webp."""
     which: str = "last"
-    """last: G.pth, as the run ended. best: G-best.pth, as it was nearest to images never trained on. Or the path of any generator."""
+    """last: G.pth, the generator at the end of the run. best: G-best.pth, the one nearest to held-out images. Or the path of any generator."""
     separate: bool = False
-    """Write one file a face, numbered, into a folder named like --out without its ending."""
+    """Write each face to its own numbered file, in a folder named like --out without its ending."""
     latent: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None
-    """Draw these latent vectors, an array (N, latent_dim), in place of random ones."""
+    """Draw from these latent vectors, an array (N, latent_dim), instead of random ones."""
     save_latent: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npy", help_behavior_hint="")] = None
-    """Write the latent vectors of the faces, to draw them again or to change them."""
+    """Save the latent vectors of the faces, so that you can draw the faces again or change them."""
     background: Literal["transparent", "white"] = "transparent"
-    """What is behind faces of a run that has transparency."""
+    """The background of faces from a run with transparency."""
     truncation: float = 1.0
-    """Length of the latent vectors, 1 as in training. Shorter ones give more ordinary faces, with fewer flaws and less variety."""
+    """Length of the latent vectors; 1 is as in training. Shorter vectors give more ordinary faces, with fewer flaws and less variety."""
     best_of: int = 1
-    """Draw so many for each face and keep the one that the run's own D takes for the most real."""
+    """Draw this many faces for each place and keep the one that the run's own D finds most real."""
     want: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE", help_behavior_hint="")] = ()
-    """What the faces should have, such as top=bun accessories=round, of a run trained with --ask. The rest is as in the data. "?=?" lists the attributes, "top=?" the values of one."""
+    """What the faces should have, such as top=bun accessories=round. The run must have been trained with --ask. Everything else is as in the data. "?=?" lists the attributes, "top=?" the values of one."""
 
     def __post_init__(self):
         settle(
@@ -200,23 +200,23 @@ class GenerateConfig:
         )
         check_switches(self)
         if self.latent is not None and (self.want or self.best_of > 1):
-            raise ToonGANError("says all of what is drawn; give it without want and best_of.", "latent")
+            raise ToonGANError("decides every face by itself; leave out want and best_of.", "latent")
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a run's generator against images it was never trained on; leaves metrics.json and metrics.png."""
+    """Measure a run's generator against held-out images; writes metrics.json and metrics.png."""
 
     run: str = "quickstart"
-    """Name of the run to measure: both files go to checkpoints/RUN/."""
+    """Name of the run to measure. Both files go to checkpoints/RUN/."""
     dataset: str | None = None
-    """What to compare with, if not with the data set that the run was trained on."""
+    """Data set to compare with, if not the one that the run was trained on."""
     count: int = 2500
-    """Generated images, at most as many as real ones are held out. Compare only figures of one count."""
+    """Number of generated images, at most as many as images are held out. Compare only values measured with the same count."""
     seed: int = 0
-    """Same seed, same faces and same figures."""
+    """The same seed gives the same faces and the same values."""
     inception: bool = False
-    """Add FID and KID proper, on Inception features; their weights, about 95 MB, are downloaded once."""
+    """Add the real FID and KID, on Inception features; the weights of that net, about 95 MB, are downloaded once."""
     device: Device = "auto"
     """auto takes cuda, then mps, then cpu."""
 
@@ -234,7 +234,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class SharePageConfig:
-    """Write a page that draws a run's faces in any browser: one file, without a server."""
+    """Write a page that draws a run's faces in any browser: one file, no server."""
 
     run: str = "quickstart"
     """Name of the run whose G.pth is used."""
@@ -273,7 +273,7 @@ class ShareHubConfig:
     )
     """The folder to make."""
     push: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME", help_behavior_hint="")] = None
-    """Upload it to this repository of the Hub."""
+    """Upload the folder to this repository on the Hub."""
 
     def __post_init__(self):
         settle(
@@ -295,17 +295,17 @@ class ShareFilmConfig:
     ] = None
     """The file to write: .mp4 or .webm."""
     faces: int = 9
-    """Faces that are shown at once."""
+    """Number of faces shown at once."""
     stops: int = 6
-    """Faces that each of them turns into before it is the first one again."""
+    """Number of faces that each one passes through before it returns to the first."""
     seconds: float = 12.0
     """Length of the film."""
     scale: int = 4
-    """Times that pixels are enlarged, 1 to 8."""
+    """Factor by which pixels are enlarged, 1 to 8."""
     smooth: Literal["nearest", "lanczos"] = "lanczos"
-    """How they are enlarged."""
+    """How pixels are enlarged."""
     seed: int = 0
-    """Same seed, same film."""
+    """The same seed gives the same film."""
 
     def __post_init__(self):
         settle(
@@ -328,17 +328,17 @@ class DataConfig:
     dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = "avatars"
     """avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, folder:PATH, zip:PATH or tar:PATH."""
     count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=MANY)] = None
-    """Images, at most."""
+    """Number of images to use, at most."""
     image_size: int = 64
     """Side of an image in pixels: 32, 64, 128 or 256."""
     fit: Fit = "crop"
-    """How an image becomes a square. crop: its middle. pad: all of it, between bars of the colour of its edges. stretch: all of it, squeezed."""
+    """How an image is made square. crop: keep the middle. pad: keep everything, between bars in the colour of the edges. stretch: squeeze everything in."""
     channels: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 3)")] = None
-    """1 for grey images, 3 for colours on white, 4 for colours with transparency."""
+    """1 for grey images, 3 for colour on white, 4 for colour with transparency."""
     frames: bool = False
-    """Take every frame of a GIF or WebP film, and every page of a TIFF, as an image; else the first."""
+    """Use every frame of an animated GIF or WebP, and every page of a TIFF, as an image. Without this, only the first is used."""
     skip_alike: bool = False
-    """Leave out images that nearly repeat another one; look.csv names them."""
+    """Leave out images that nearly repeat another one; look.csv lists them."""
 
     def __post_init__(self):
         settle(
@@ -353,12 +353,12 @@ class DataConfig:
 
 
 def data_of(settings: Mapping[str, Any]) -> DataConfig:
-    """What the settings of a run say of its images; what an earlier version did not know has its default."""
+    """The data settings of a run; what an earlier version did not record gets its default."""
     return DataConfig(**{field.name: settings.get(field.name, field.default) for field in fields(DataConfig)})
 
 
 def options_of(config) -> list[str]:
-    """A configuration as options of the command line: those that differ from the defaults."""
+    """The command-line options of a configuration: only those that differ from the defaults."""
     found = []
     for field in fields(config):
         value = getattr(config, field.name)
@@ -371,21 +371,21 @@ def options_of(config) -> list[str]:
 
 
 def settle(config, **values) -> None:
-    """Set fields of a frozen configuration: numbers of NumPy become Python's own, text becomes a path."""
+    """Set fields of a frozen configuration, once checked: NumPy numbers have become Python's, text has become paths."""
     for name, value in values.items():
         object.__setattr__(config, name, value)
 
 
 def optional(check: Callable, value: Any, *details) -> Any:
-    """None, or what a check gives."""
+    """None if `value` is None, else what the check returns."""
     return None if value is None else check(value, *details)
 
 
 def check_parameters(**values: int) -> None:
-    """Look at the parameters of a chapter, by their names there, before anything runs.
+    """Check the parameters of a chapter, named as in the chapter, before anything runs.
 
     Raises:
-        ToonGANError: the first that no chapter can use.
+        ToonGANError: names the first that no chapter can use.
     """
     for name, value in values.items():
         if name == "IMAGE_SIZE":
@@ -400,7 +400,7 @@ def shown(value: Any) -> str:
     """A value as the user wrote it, if that is short."""
     try:
         text = f"{value:g}" if isinstance(value, float) else repr(value)
-    except Exception:  # an integer of more digits than Python prints; a class of somebody's own
+    except Exception:  # an integer with more digits than Python prints, or a class of the user's own
         return "something too long to show"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -429,7 +429,7 @@ def check_channels(channels: int) -> int:
 
 
 def check_real(value: float, option: str) -> float:
-    """Any number but True and False; one that is too large for a float is infinite."""
+    """Any number except True and False, as a float; one that is too large for a float becomes infinite."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ToonGANError(f"must be a number, not {shown(value)}{unquoted(value)}.", option)
     try:
@@ -480,7 +480,7 @@ def check_choice(value: str, option: str, choices: tuple[str, ...]) -> str:
 
 
 def check_switches(config) -> None:
-    """Every field that is on or off."""
+    """Check every field that is on or off."""
     for field in fields(config):
         if isinstance(field.default, bool):
             value = getattr(config, field.name)
@@ -493,12 +493,12 @@ def check_text(value: str, option: str) -> str:
     if not isinstance(value, str):
         raise ToonGANError(f"must be text in quotes, not {shown(value)}.", option)
     if "\0" in value:
-        raise ToonGANError(f"holds a zero byte, which no name can: {shown(value)}.", option)
+        raise ToonGANError(f"contains a zero byte, which no name can: {shown(value)}.", option)
     return str.__str__(value)
 
 
 def check_start(value: str | os.PathLike) -> str:
-    """A run, a folder, or two files with a comma between them."""
+    """A run, a folder, or two files separated by a comma."""
     text = check_text(os.fspath(value) if isinstance(value, os.PathLike) else value, "start")
     parts = [part.strip() for part in text.split(",")]
     if not all(parts) or len(parts) > 2:
@@ -507,17 +507,17 @@ def check_start(value: str | os.PathLike) -> str:
 
 
 def check_names(value: str, option: str) -> str:
-    """Names with commas between them, none of them twice."""
+    """Names separated by commas, each only once."""
     names = [name.strip() for name in check_text(value, option).split(",")]
     if not all(names):
-        raise ToonGANError(f"must be names with commas between them, or all, not {shown(value)}.", option)
+        raise ToonGANError(f"must be names separated by commas, or all, not {shown(value)}.", option)
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ToonGANError(f"names {shown(twice)} twice; once is enough.", option)
     return ",".join(names)
 
 
 def check_wishes(value: tuple[str, ...] | list[str] | dict[str, str], option: str) -> tuple[str, ...]:
-    """Wishes such as `top=bun`, no attribute twice."""
+    """Wishes such as `top=bun`, each attribute only once."""
     if isinstance(value, dict):
         value = tuple(f"{name}={wanted}" for name, wanted in value.items())
     if isinstance(value, str) or not isinstance(value, (tuple, list)):
@@ -541,14 +541,14 @@ def check_name(name: str, option: str, longest: int = LONGEST_NAME) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith("."):
         raise ToonGANError(f"must be a plain name of letters, digits, '-', '_' and '.', not {shown(name)}.", option)
     if DEVICES_OF_WINDOWS.fullmatch(name):
-        raise ToonGANError(f"must not be {shown(name)}, which Windows keeps for a device; try 'my-{name}'.", option)
+        raise ToonGANError(f"must not be {shown(name)}, which Windows reserves for a device; try 'my-{name}'.", option)
     if len(name) > longest:
         raise ToonGANError(f"must have at most {longest} characters, not {len(name)}; shorten {shown(name)}.", option)
     return name
 
 
 def check_new_name(name: str, option: str) -> str:
-    """That of a run to train, which may get longer when the run is set aside."""
+    """The name of a run to train; short, since it gets longer when the run is set aside."""
     return check_name(name, option, LONGEST_NEW_NAME)
 
 
@@ -560,7 +560,9 @@ def check_path(value: Path | str, option: str) -> Path:
     try:
         return Path(check_text(text, option)).expanduser()
     except RuntimeError as error:
-        raise ToonGANError(f"names the home of somebody who has none here: {shown(text)}.", option) from error
+        raise ToonGANError(
+            f"names the home folder of a user whom this machine does not know: {shown(text)}.", option
+        ) from error
 
 
 def check_film_length(value: float) -> float:
@@ -578,7 +580,7 @@ def check_repository(value: str) -> str:
 
 
 def check_ending(value: Path | str, option: str, endings: tuple[str, ...]) -> Path:
-    """The path of a file to write, by what its name may end in."""
+    """The path of a file to write, whose name must have one of the endings."""
     path = check_path(value, option)
     if path.suffix.lower() not in endings:
         raise ToonGANError(f"must end in {' or '.join(endings)}, not {shown(str(path))}.", option)
@@ -593,7 +595,7 @@ def check_image(value: Path | str, option: str) -> Path:
         raise ToonGANError(f"must end in .png, .jpg or .webp, not {shown(str(path))}{hint}.", option)
     if (length := len(os.fsencode(path.name))) > LONGEST_FILE_NAME:
         raise ToonGANError(
-            f"has a file name of {length} bytes, and {LONGEST_FILE_NAME} is the most; shorten it: {shown(path.name)}.",
+            f"has a file name of {length} bytes, and {LONGEST_FILE_NAME} is the limit; shorten it: {shown(path.name)}.",
             option,
         )
     return path

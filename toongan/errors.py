@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The one exception that users are meant to read."""
 
 import errno
 import os
@@ -6,15 +6,15 @@ import re
 import sys
 from pathlib import Path
 
-# How those that ran out of memory say so: PyTorch on the CPU, on CUDA and on Apple's GPUs, and CUDA's libraries.
+# How PyTorch (on the CPU, CUDA and Apple's GPUs) and CUDA's libraries say that memory has run out.
 MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|DefaultCPUAllocator|STATUS_ALLOC_FAILED", re.IGNORECASE
 )
 GPU = re.compile(r"CUDA|CUDNN|CUBLAS|MPS|HIP")
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 SPACE = "free some space, or set TOONGAN_HOME to a folder on a larger disk"
-PERMISSION = "change its permissions, or set TOONGAN_HOME to a folder of yours"
-IN_THE_WAY = "something else has its name; move that away"
+PERMISSION = "change its permissions, or set TOONGAN_HOME to a folder that you own"
+IN_THE_WAY = "something else already has this name; move it away"
 REMEDIES = {
     errno.ENOSPC: SPACE,
     errno.EDQUOT: SPACE,
@@ -28,15 +28,15 @@ REMEDIES = {
     errno.ENAMETOOLONG: "shorten the path",
     errno.EMFILE: "close other programs, or raise the limit: ulimit -n 4096",
     errno.ENFILE: "close other programs",
-    errno.EIO: "its disk may be failing; copy what is on it, and take another",
+    errno.EIO: "the disk may be failing; copy what is on it, and use another",
 }
 
 
 class ToonGANError(Exception):
-    """Something the user can put right; the message says what and how.
+    """Something the user can fix; the message says what and how.
 
     `option` is the name of the setting at fault (`image_size`), if there is one.
-    Notebooks show it as written, the command line as a flag (`--image-size`).
+    Notebooks show it as it is, the command line as an option (`--image-size`).
     """
 
     def __init__(self, message: str, option: str | None = None):
@@ -48,7 +48,7 @@ class ToonGANError(Exception):
         return f"{self.option} {self.message}" if self.option else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: the sentence alone."""
+        """What IPython shows instead of a traceback: the message alone."""
         return [f"error: {self}"]
 
     def for_command_line(self) -> str:
@@ -58,7 +58,7 @@ class ToonGANError(Exception):
 
 
 def legible(text: str) -> str:
-    r"""`text` as any page or terminal can show it: on one line, a byte of a file's name that is no letter as `\xe9`."""
+    r"""`text` on one line, as any page or terminal can show it; undecodable bytes of a file name become `\xe9`."""
 
     def escaped(match: re.Match) -> str:
         code = ord(match[0])
@@ -68,10 +68,10 @@ def legible(text: str) -> str:
 
 
 def out_of_memory(error: BaseException, config) -> ToonGANError | None:
-    """What to do after an exception that says that memory has run out; None if it says something else.
+    """What to do when memory has run out; None if the exception says something else.
 
     Args:
-        config: the settings of the job: the one to lower is named with half its value.
+        config: the settings of the job. The message names the one to lower, with half its value.
     """
     text = " ".join(map(str, error.args))
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -83,8 +83,8 @@ def out_of_memory(error: BaseException, config) -> ToonGANError | None:
         ranks = os.environ.get("WORLD_SIZE", "")
         ranks = int(ranks) if ranks.isdecimal() and int(ranks) else 1
         batch = config.batch_size or 64
-        half = batch // 2 // ranks * ranks  # all share it evenly, and batch norm wants two each
-        again = "A run that has begun keeps it, so add --restart, or give another --run."
+        half = batch // 2 // ranks * ranks  # ranks share it evenly, and batch norm needs two each
+        again = "A run that has begun keeps its settings, so add --restart or give another --run."
         if half >= 2 * ranks:
             return ToonGANError(
                 f"{batch} is too much for the memory of this {where}; try {half}. {again}", "batch_size"
@@ -102,19 +102,19 @@ def out_of_memory(error: BaseException, config) -> ToonGANError | None:
 
 
 def unusable_file(error: BaseException) -> ToonGANError | None:
-    """What to do after the system has refused a file; None where that is not what happened."""
+    """What to do when the system refused a file; None after any other exception."""
     if not isinstance(error, OSError) or error.strerror is None:
         return None
     if isinstance(error.filename, str | bytes):
         remedy = REMEDIES.get(error.errno, "check the path, and run the same command again")
         return ToonGANError(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}); {remedy}.")
-    if error.errno in REMEDIES:  # some calls do not say which file it was
+    if error.errno in REMEDIES:  # some calls do not name the file
         return ToonGANError(f"A file cannot be used ({error.strerror}); {REMEDIES[error.errno]}.")
     return None
 
 
 def missing_package(error: BaseException) -> ToonGANError | None:
-    """What to do where a package of `requirements.txt` is not installed; None after any other exception."""
+    """What to do when a package of `requirements.txt` is not installed; None after any other exception."""
     if not isinstance(error, ModuleNotFoundError) or not error.name or error.name.startswith("toongan"):
         return None
     return ToonGANError(

@@ -1,4 +1,4 @@
-"""Where data, checkpoints and generated images live, and how a file is written: whole, or not at all."""
+"""Where data, checkpoints and generated images live, and how files are written: whole or not at all."""
 
 import csv
 import errno
@@ -19,9 +19,9 @@ from .errors import ToonGANError, legible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-ELSEWHERE = "set TOONGAN_HOME to a folder of yours, on a disk that can be written to."
+ELSEWHERE = "set TOONGAN_HOME to a folder that you own, on a disk that can be written to."
 PATIENCE = 5.0
-# A folder that holds a file of this name is ours, and no data.
+# A folder with a file of this name was written by this program and is never taken for data.
 MARK = ".toongan"
 HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score", "distance")
 
@@ -31,12 +31,14 @@ def home() -> Path:
     place = os.environ.get("TOONGAN_HOME") or REPOSITORY
     try:
         return Path(place).expanduser().absolute()
-    except RuntimeError as error:  # ~ of a person whom this machine does not know
-        raise ToonGANError(f"TOONGAN_HOME is {place}, which is nowhere; set it to a folder of yours.") from error
+    except RuntimeError as error:  # ~ of a user whom this machine does not know
+        raise ToonGANError(
+            f"TOONGAN_HOME is {place}, which does not exist; set it to a folder that you own."
+        ) from error
 
 
 def drive() -> Path:
-    """Where data may lie in Google Drive, once it is mounted in Colab."""
+    """The folder for data in Google Drive, once Drive is mounted in Colab."""
     return Path(os.environ.get("TOONGAN_DRIVE") or "/content/drive/MyDrive/projects/cartoons")
 
 
@@ -58,7 +60,7 @@ def generated_folder(run: str) -> Path:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run keeps its files, `checkpoints/RUN/` and `generated/RUN/`, and what its curves and its record say."""
+    """The files of a run, in `checkpoints/RUN/` and `generated/RUN/`, and what its curves and `run.json` say."""
 
     name: str
     checkpoints: Path
@@ -111,7 +113,7 @@ class RunFiles:
             raise unreadable(self.info_path) from error
 
     def history(self) -> dict[str, list[float | None]]:
-        """The curves: column name to values, one a row of `history.csv`; None where nothing was measured.
+        """The curves: column name to values, one per row of `history.csv`; None where nothing was measured.
 
         Raises:
             ToonGANError: it cannot be read.
@@ -126,7 +128,7 @@ class RunFiles:
             raise unreadable(self.history_path) from error
 
     def files(self) -> list[Path]:
-        """Every file of the run that exists, the nets first."""
+        """Every existing file of the run, the nets first."""
         first = [self.generator_path, self.discriminator_path, self.best_path, self.info_path, self.history_path]
         rest = sorted(self.generated.glob("*")) if self.generated.is_dir() else []
         return [path for path in first + rest if path.is_file() and path.name != MARK]
@@ -134,25 +136,25 @@ class RunFiles:
 
 def unreadable(path: Path) -> ToonGANError:
     return ToonGANError(
-        f"{display(path)} cannot be read. The command that trained the run writes it again if a checkpoint is left; "
-        "else take it from a copy, or train the run again."
+        f"{display(path)} cannot be read. If a checkpoint is left, the command that trained the run writes it again; "
+        "if not, restore it from a copy or train the run again."
     )
 
 
 def display(path: Path) -> str:
-    """`path` as a person would write it: relative to the working folder where that is shorter."""
+    """`path` as a person would write it: relative to the working folder if that is shorter."""
     path = Path(path).absolute()
     try:
         return legible(min(os.path.relpath(path), str(path), key=len))
-    except (ValueError, OSError):  # another drive, or a working folder that is gone
+    except (ValueError, OSError):  # another drive, or a working folder that was deleted
         return legible(str(path))
 
 
 def writable_folder(folder: Path) -> Path:
-    """Make `folder` and prove that it can be written to. One of a run or a data set is marked as ours.
+    """Make `folder` and check that it can be written to. The folder of a run or a data set is marked as ours.
 
     Raises:
-        ToonGANError: it cannot; says what to change.
+        ToonGANError: it cannot be written to; says what to change.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +169,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def patiently(action: Callable, *arguments):
-    """Do it, again and again for some seconds while another program has the file open: a viewer, a virus scanner."""
+    """Try for some seconds while another program, such as a viewer or a virus scanner, has the file open."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_held),
         stop=tenacity.stop_after_delay(PATIENCE),
@@ -177,7 +179,7 @@ def patiently(action: Callable, *arguments):
 
 
 def is_held(error: BaseException) -> bool:
-    """Whether it may be only for now that a file cannot be changed."""
+    """Whether a file may be locked only for a moment."""
     if isinstance(error, PermissionError):
         place = Path(error.filename2 or error.filename or ".").parent
         return os.name == "nt" or os.access(place, os.W_OK)
@@ -185,23 +187,23 @@ def is_held(error: BaseException) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Put a file in the place of another, or rename a folder."""
+    """Replace a file with another, or rename a folder."""
     patiently(os.replace, source, target)
 
 
 @contextmanager
 def atomic_write(path: Path, size: int | None = None, keep: Path | None = None):
-    """Give a temporary path beside `path`; it takes `path`'s place only if the block succeeds.
+    """Yield a temporary path beside `path`; the file replaces `path` only if the block succeeds.
 
     Args:
-        size: bytes that will be written, to be named if the disk is full.
-        keep: where to leave what stood at `path` before.
+        size: bytes that will be written; named in the message if the disk is full.
+        keep: where to move the earlier file at `path`.
 
     Raises:
-        ToonGANError: it cannot be written; says why, and what to do. What stood there before is unharmed.
+        ToonGANError: the file cannot be written; says why, and what to do. The earlier file is unharmed.
     """
     path = Path(path)
-    # A name of its own for every machine, process and file, and short however long the file's is.
+    # A unique name for each machine, process and file, and a short one, however long the file's name is.
     digest = hashlib.sha256(os.fsencode(f"{platform.node()} {path.name}")).hexdigest()[:8]
     part = path.with_name(f".{digest}-{os.getpid()}.part{path.suffix}")
     try:
@@ -222,8 +224,8 @@ def atomic_write(path: Path, size: int | None = None, keep: Path | None = None):
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process of this number on this machine, as far as can be told."""
-    if os.name == "nt":  # where asking would end it
+    """Whether a process with this number runs on this machine, as far as we can tell."""
+    if os.name == "nt":  # where os.kill would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -235,7 +237,7 @@ def alive(pid: int) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what a killed process left half written. Only where no other process writes."""
+    """Delete what a killed process left half written. Call it only while no other process writes there."""
     for part in folder.glob(".*.part*"):
         if part.is_file():
             with suppress(OSError):
@@ -243,21 +245,23 @@ def sweep(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> ToonGANError:
-    """The sentence for a file or a folder that the system does not let us write."""
+    """The message for a file or folder that the system does not let us write."""
     what, why = f"Cannot write {display(path)}", error.strerror or str(error)
     if error.errno in FULL:
         need = f"{size_text(size)} are needed; " if size else ""
         remedy = f"{need}free some space and run the same command again, or set TOONGAN_HOME to a larger disk."
     elif isinstance(error, PermissionError):
-        remedy = "close the program that has it open, or make sure that you may write there; then run the same command again."
+        remedy = (
+            "close the program that has it open, or check that you may write there; then run the same command again."
+        )
     elif error.errno == errno.EROFS:
         remedy = ELSEWHERE
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "choose a shorter name."
     elif isinstance(error, FileNotFoundError):
-        remedy = "its folder has gone; run the same command again."
+        remedy = "its folder is gone; run the same command again."
     else:
-        remedy = "check the disk that it is on, then run the same command again."
+        remedy = "check its disk, then run the same command again."
     return ToonGANError(f"{what} ({why}); {remedy}")
 
 
@@ -267,6 +271,6 @@ def size_text(size: int) -> str:
 
 
 def unused(name: str, *folders: Path, ending: str = "") -> str:
-    """`name`, or `name-2` … : the first that is in none of some folders, there followed by `ending`."""
+    """`name`, `name-2`, `name-3` …: the first that, followed by `ending`, is in none of the folders."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(each for each in names if not any((folder / f"{each}{ending}").exists() for folder in folders))

@@ -1,10 +1,10 @@
-"""Runs by name: the first one, those that ship, those for a GPU. `python -m toongan train --preset NAME`, and `make`, take them from here."""
+"""Named runs, for `train --preset NAME` and for `make`: the quickstart, the bundled runs, and those for GPUs."""
 
 from .config import TrainConfig, check_choice
 
-# As they were trained: on a CPU.
+# The bundled runs were trained on a CPU.
 SHIPPED = {"device": "cpu", "precision": "fp32"}
-# Name of the run, and what differs from the defaults of `TrainConfig`.
+# The name of each run, and the settings that differ from the defaults of `TrainConfig`.
 PRESETS = {
     # make faces: five minutes on any machine
     "quickstart": {"minutes": 5.0},
@@ -16,26 +16,26 @@ PRESETS = {
     # make gpu: one GPU
     "gpu-64": {"minutes": 10.0},
     "gpu-128": {"image_size": 128, "minutes": 10.0},
-    # 25 epochs over as many images as the anime faces on Kaggle have
+    # 25 epochs over as many images as the Kaggle set anime-faces has
     "gpu-anime": {"count": 63_565, "kimg": 1589.0},
-    # torchrun: eight GPUs of one machine
+    # torchrun: eight GPUs in one machine
     "eight-gpus": {"batch_size": 1024, "minutes": 30.0},
 }
 LENGTHS = {"kimg", "minutes"}
 
 
 def preset(name: str, **changes) -> TrainConfig:
-    """The settings of a named run, some of them changed.
+    """The settings of a named run, with changes.
 
     Raises:
-        ToonGANError: no such name, or a setting that is not usable.
+        ToonGANError: the name is unknown, or a setting is not usable.
     """
     settings = {"run": name, **PRESETS[check_choice(name, "preset", tuple(PRESETS))]}
     return TrainConfig(**without(settings, set(changes)), **changes)
 
 
 def without(settings: dict, given: set[str]) -> dict:
-    """Settings of a preset that are not given otherwise. A length is, by minutes or by images."""
+    """The settings of a preset that are not given. Minutes and kimg both count as the length."""
     if given & LENGTHS:
         given = given | LENGTHS
     return {name: value for name, value in settings.items() if name not in given}

@@ -25,7 +25,7 @@ import toongan
 from toongan.datasets.archives import ArchiveSource
 from toongan.datasets.outcomes import Form, LeftOut, Usable, run_task
 
-PASSWORD = "locked with a password: pack it anew without one"
+PASSWORD = "locked with a password: pack it again without one"
 
 
 def used(path: Path) -> list[str]:
@@ -222,9 +222,9 @@ def patched(path: Path, local: dict[int, bytes], central: dict[int, bytes], name
 @pytest.mark.parametrize(
     "method, flags, says",
     [
-        (9, 0, "compressed in a way Python cannot read (Deflate64): pack it anew as a plain zip"),
-        (98, 0, "compressed in a way Python cannot read (PPMd): pack it anew as a plain zip"),
-        (77, 0, "compressed in a way Python cannot read (method 77): pack it anew as a plain zip"),
+        (9, 0, "compressed in a way that Python cannot read (Deflate64): pack it again as a plain zip"),
+        (98, 0, "compressed in a way that Python cannot read (PPMd): pack it again as a plain zip"),
+        (77, 0, "compressed in a way that Python cannot read (method 77): pack it again as a plain zip"),
         (8, 1, PASSWORD),
         (99, 1, PASSWORD),
         (8, 0x41, PASSWORD),
@@ -319,7 +319,7 @@ def test_names_that_begin_at_this_folder_and_those_of_dos(tmp_path):
 def test_names_that_lead_out_are_refused_with_the_remedy(tmp_path, pack, ending):
     names = ["/abs.png", "../up.png", "a/../../up.png", "C:/x.png"]
     path = pack(tmp_path / f"faces.{ending}", {name: encoded(drawing(i)) for i, name in enumerate(names)})
-    says = "name leads out of the archive: pack it anew with names that do not"
+    says = "name leads out of the archive: pack it again with other names"
     assert left_out(ArchiveSource(path)) == dict.fromkeys(names, says)
 
 
@@ -339,14 +339,17 @@ def test_labels_of_an_accent_stored_the_other_way(home):
         (LFS_POINTER, "is a Git LFS pointer, not the archive; run git lfs pull."),
         (b"\n<!DOCTYPE html><html>", "is a web page, not an archive; download it again."),
         (b"", "is empty; get another copy."),
-        (b"7z\xbc\xaf'\x1c" + bytes(9), "is a 7-Zip archive, which is not read; unpack it and use folder:PATH."),
-        (b"Rar!\x1a\7" + bytes(9), "is a RAR archive, which is not read; unpack it and use folder:PATH."),
-        (encoded(drawing(1)), "is an image, not an archive; put it into a folder with others and use folder:PATH."),
+        (
+            b"7z\xbc\xaf'\x1c" + bytes(9),
+            "is a 7-Zip archive, which cannot be read here; unpack it and use folder:PATH.",
+        ),
+        (b"Rar!\x1a\7" + bytes(9), "is a RAR archive, which cannot be read here; unpack it and use folder:PATH."),
+        (encoded(drawing(1)), "is an image, not an archive; put it in a folder with others and use folder:PATH."),
         (
             b"PK\7\x08" + bytes(99),
-            "is one part of a zip archive in several parts; unpack them together and use folder:PATH.",
+            "is one part of a split zip archive; unpack all parts together and use folder:PATH.",
         ),
-        (gzip.compress(b"text" * 400), "is no zip or tar archive; unpack it and use folder:PATH."),
+        (gzip.compress(b"text" * 400, mtime=0), "is not a zip or tar archive; unpack it and use folder:PATH."),
     ],
 )
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -367,7 +370,7 @@ def test_archives_of_nothing_and_of_hidden_files(home, pack, name):
     path = pack(home / name, {})
     assert "holds 0 usable images among 0 files. At least 64 are needed." in refusal(f"zip:{path}")
     path = pack(home / name, {"._a.png": b"x", ".b/c.png": b"x"})
-    assert "among 2 files; left out: 2 hidden: rename it, without the dot in front." in refusal(f"zip:{path}")
+    assert "among 2 files; left out: 2 hidden: rename it without the leading dot." in refusal(f"zip:{path}")
 
 
 def test_a_compressed_archive_damaged_at_its_start(home):
@@ -375,4 +378,6 @@ def test_a_compressed_archive_damaged_at_its_start(home):
     data = bytearray(path.read_bytes())
     data[12:60] = os.urandom(48)
     path.write_bytes(data)
-    assert "is damaged or cut short" in refusal(f"tar:{path}") or "is no zip or tar archive" in refusal(f"tar:{path}")
+    assert "is damaged or cut short" in refusal(f"tar:{path}") or "is not a zip or tar archive" in refusal(
+        f"tar:{path}"
+    )

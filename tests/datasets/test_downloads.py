@@ -119,10 +119,10 @@ def test_everything_came_but_the_last_rename(home, monkeypatch, archive):
         ("silent", "the server was silent for 0.2 seconds"),
         ("stall", "nothing came for 0.2 seconds"),
         ("cut", "the connection broke"),
-        ("wrong-hash", "is not the one that was sent"),
-        (429, "the server asks to slow down (HTTP 429)"),
-        (500, "the server has trouble of its own (HTTP 500)"),
-        (503, "the server has trouble of its own (HTTP 503)"),
+        ("wrong-hash", "was damaged on its way"),
+        (429, "the server asks us to slow down (HTTP 429)"),
+        (500, "the server has a problem on its side (HTTP 500)"),
+        (503, "the server has a problem on its side (HTTP 503)"),
     ],
 )
 def test_trouble_that_does_not_pass(home, monkeypatch, archive, behaviour, says):
@@ -130,7 +130,7 @@ def test_trouble_that_does_not_pass(home, monkeypatch, archive, behaviour, says)
         with pytest.raises(toongan.ToonGANError) as caught:
             fetch(server, home, monkeypatch, timeout=0.2)
         assert says in str(caught.value) and server.url in str(caught.value)
-        assert "Try the same command again later" in str(caught.value)
+        assert "Run the same command again later" in str(caught.value)
         assert len(server.requests) >= 3
     assert "cartoonset10k.tgz" not in leftovers(home)
 
@@ -142,7 +142,7 @@ def test_trouble_that_does_not_pass(home, monkeypatch, archive, behaviour, says)
         (403, "the server does not allow it (HTTP 403)"),
         (404, "it is not there (HTTP 404); put cartoonset10k.tgz on the mirror, or unset TOONGAN_MIRROR"),
         (410, "the server answers HTTP 410"),
-        ("html", "text/html came in place of an archive"),
+        ("html", "text/html came instead of an archive"),
     ],
 )
 def test_trouble_that_is_final(home, monkeypatch, archive, behaviour, says):
@@ -197,7 +197,7 @@ def test_damaged_archive_is_deleted_so_that_the_next_command_fetches_it(home, mo
     with Server(archive[: len(archive) // 2]) as server:
         with pytest.raises(
             toongan.ToonGANError,
-            match="of no use: it is damaged or cut short after .* It was deleted; the same command downloads it anew",
+            match="of no use: it is damaged or cut short after .* It was deleted; run the same command to download it again",
         ):
             fetch(server, home, monkeypatch)
         server.content = archive
@@ -224,7 +224,9 @@ def test_incomplete_set_is_mentioned_and_a_useless_one_deleted(home, monkeypatch
             fetch(server, home, monkeypatch)
         server.content = archive
         assert len(fetch(server, home, monkeypatch)) == 64
-    assert "cartoonset10k should hold 10,000 images, but 65 came: is this copy complete?" in capsys.readouterr().out
+    assert (
+        "cartoonset10k should hold 10,000 images, but 65 were found: is this copy complete?" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("mirror", ["127.0.0.1:80", "file:///tmp", "ftp://x"])

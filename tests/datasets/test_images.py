@@ -205,20 +205,20 @@ STRANGERS = {
     "no-ending": (HEIC_HEAD, "HEIC: install pillow-heif, or export as JPEG"),
     "drawing.svg": (
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "in a format that is not read: export as PNG or JPEG",
+        "in a format that cannot be read here: export as PNG or JPEG",
     ),
     "drawing.png": (
         b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "in a format that is not read: export as PNG or JPEG",
+        "in a format that cannot be read here: export as PNG or JPEG",
     ),
-    "sheet.png": (b"%PDF-1.7\n", "in a format that is not read: export as PNG or JPEG"),
+    "sheet.png": (b"%PDF-1.7\n", "in a format that cannot be read here: export as PNG or JPEG"),
     "twelve-bits.jpg": (
         b"\xff\xd8\xff\xe0\0\x04ab\xff\xc1\0\x0b\x0c\0\x10\0\x10\1\1\x11\0" + bytes(99),
-        "in a variant of its format that is not read: export as PNG or JPEG",
+        "in a variant of its format that cannot be read here: export as PNG or JPEG",
     ),
     "deep.psd": (
         b"8BPS\0\1" + bytes(6) + b"\0\3" + b"\0\0\0\x20" * 2 + b"\0\x10\0\3" + bytes(14 + 6 * 32 * 32),
-        "in a variant of its format that is not read: export as PNG or JPEG",
+        "in a variant of its format that cannot be read here: export as PNG or JPEG",
     ),
     "cut.png": (encoded(drawing(1))[:20], "damaged or cut short"),
     "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(99), "not an image"),
@@ -308,7 +308,7 @@ def test_label_files_that_an_editor_saved_anew(data):
 
 @pytest.mark.parametrize("data", [b"source, 0, 2\n", b"sha256, 0, 2\n", b"\xff\xfe\n", b"a, 1\n", b"a, 9, 2\n"])
 def test_other_tables_are_no_labels(data):
-    assert outcomes_of("face.csv", data, Form(32), {}) == [LeftOut("face.csv", outcomes.NOT_A_IMAGE)]
+    assert outcomes_of("face.csv", data, Form(32), {}) == [LeftOut("face.csv", outcomes.NOT_AN_IMAGE)]
 
 
 # --- names ----------------------------------------------------------------------------------
@@ -426,5 +426,5 @@ def test_a_folder_of_nothing_but_hidden_or_own_files_says_so(home):
         toongan.prepare(toongan.DataConfig(f"folder:{folder}", image_size=32), progress=False)
     assert str(caught.value) == (
         f"folder:{folder} holds 0 usable images among 7 files; left out: 5 made by this program, "
-        "2 hidden: rename it, without the dot in front. At least 64 are needed."
+        "2 hidden: rename it without the leading dot. At least 64 are needed."
     )

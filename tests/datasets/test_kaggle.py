@@ -60,7 +60,7 @@ def test_without_an_account(home, monkeypatch, archive, capsys):
         assert data.index[0]["source"] == "images/face-0000.png"
         assert asked(server) == ["GetDatasetMetadata", "DownloadDataset", "archive.zip"] and not tokens(server)
     text = capsys.readouterr().out
-    notice = text.index("these faces were collected from the web without their artists' consent")
+    notice = text.index("these faces were collected from the web without the consent of the artists")
     assert notice < text.index("Packing anime-faces"), "the notice comes first"
     assert sorted(path.name for path in (home / "data" / "downloads").glob("[!.]*")) == ["anime-faces.zip"]
     assert "artists" in data.meta["license"]
@@ -181,7 +181,7 @@ def test_not_there_any_more(monkeypatch, archive):
     with Server(archive) as server:
         server.api_status = 404
         with pytest.raises(
-            toongan.ToonGANError, match=rf"no data set {SLUG} any more \(HTTP 404\); take it from elsewhere"
+            toongan.ToonGANError, match=rf"no data set {SLUG} any more \(HTTP 404\); get it from elsewhere"
         ):
             fetch(server, monkeypatch)
         assert len(server.requests) == 1
@@ -189,12 +189,12 @@ def test_not_there_any_more(monkeypatch, archive):
 
 @pytest.mark.parametrize(
     "status, says",
-    [(429, "Kaggle asks to slow down"), (500, "Kaggle has trouble of its own"), (503, "trouble of its own")],
+    [(429, "Kaggle asks us to slow down"), (500, "Kaggle has a problem on its side"), (503, "problem on its side")],
 )
 def test_trouble_of_the_server(monkeypatch, archive, status, says):
     with Server(archive) as server:
         server.api_status = status
-        with pytest.raises(toongan.ToonGANError, match=f"{says}.*Try the same command again later"):
+        with pytest.raises(toongan.ToonGANError, match=f"{says}.*Run the same command again later"):
             fetch(server, monkeypatch)
         assert len(server.requests) == downloads.TRIES
 
@@ -238,7 +238,7 @@ def test_no_archive_in_the_answer(home, monkeypatch, archive, behaviour):
     monkeypatch.setattr(downloads, "TRIES", 2)
     content = archive[: len(archive) // 2] if behaviour == "half" else archive
     with Server(content, "html" if behaviour == "html" else "good") as server:
-        with pytest.raises(toongan.ToonGANError, match="what came is no complete zip archive"):
+        with pytest.raises(toongan.ToonGANError, match="what came is not a complete zip archive"):
             fetch(server, monkeypatch)
     assert not list((home / "data" / "downloads").glob("*.zip"))
 
@@ -286,7 +286,7 @@ def test_interrupt_is_no_success(home, monkeypatch, archive):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130 and "goes on from there" in errors
+        assert process.returncode == 130 and "Run the same command again to continue" in errors
         assert not list((home / "data" / "downloads").glob("*.zip"))
         assert len(fetch(server, monkeypatch)) == 70
         assert any("Range" in headers for _, headers in server.requests)

@@ -39,7 +39,7 @@ def test_what_a_look_finds(home, faces, capsys):
     data = toongan.prepare(DataConfig(folder, image_size=64))
     said = capsys.readouterr().out
     assert "5 nearly repeat another one; --skip-alike leaves them out." in said
-    assert "1 has its face elsewhere than most." in said
+    assert "1 has its face in another place than most." in said
     found = findings(data)
     assert [row[:1] + row[2:] for row in found if row[1] == "nearly repeats"] == [
         ["again-3.jpg", "03.png"], ["again-30.jpg", "30.png"], ["again-60.jpg", "60.png"],
@@ -80,7 +80,7 @@ def test_blocks_do_not_change_what_is_found(faces, monkeypatch):
 def test_too_few_remain(home):
     files = images(40) | {f"again-{n}.jpg": encoded(drawing(n), "JPEG", quality=95, subsampling=0) for n in range(40)}
     folder = f"folder:{fill_folder(home / 'mine', files)}"
-    with pytest.raises(ToonGANError, match="skip_alike leaves 40 of .* images, and 64 are needed; do without it"):
+    with pytest.raises(ToonGANError, match="skip_alike leaves 40 of .* images, and 64 are needed; leave it out"):
         pack(folder, skip_alike=True)
 
 
@@ -100,7 +100,7 @@ def test_wide_images(home, fit, capsys):
     assert (abs(top - 90) <= 16).all(), "the bars, or the edge itself"
     assert (abs(image[7, 16] - 90) <= 16).all() == (fit == "pad")
     said = capsys.readouterr().out
-    assert "2 were not square: of their longer side, 50% is" in said
+    assert "2 were not square: 50% of their longer side is" in said
     assert ("--fit pad keeps all of it" in said) == (fit == "crop")
     assert data.folder.name == {"crop": "32px", "pad": "32px-pad", "stretch": "32px-stretch"}[fit]
 

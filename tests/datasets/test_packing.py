@@ -125,14 +125,14 @@ def test_interrupt_says_how_to_go_on(home, command):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
-    assert "Interrupted. The same command goes on from there." in errors
+    assert "Interrupted. Run the same command again to continue." in errors
     assert visible(home) == []
     assert len(prepare(home)) == 6000
 
 
 @pytest.mark.parametrize("dataset", [SOURCE, "tar:{home}/faces.tgz", "avatars"])
 def test_disk_full_while_packing(home, small_disk, dataset):
-    """One sentence; after making space it goes on."""
+    """One sentence; after making space it continues."""
     fill_folder(home / "mine", images(900))
     make_tar(home / "faces.tgz", images(900))
     small_disk.fill()
@@ -245,7 +245,7 @@ def test_damaged_folder_is_made_anew_while_its_source_is_there(home, name, damag
 def test_count_above_what_a_folder_holds(home):
     fill_folder(home / "mine", images(70))
     folder = prepare(home).folder
-    with pytest.raises(toongan.ToonGANError, match="count is 71, but .* holds 70 images"):
+    with pytest.raises(toongan.ToonGANError, match="count is 71, but .* holds only 70 images"):
         packed.open_packed(folder, 71)
 
 

@@ -73,7 +73,7 @@ def test_killed_rank_is_started_again_and_the_run_completes(two_ranks, tmp_path)
         "--", "tests/ranks.py", "dies", 23, *TRAIN, "--save-seconds", 0, "--restart", home=tmp_path, restarts=1
     )
     assert done.returncode == 0, done.stderr
-    assert f"Going on after 23 of {STEPS} steps" in done.stdout
+    assert f"Continuing after 23 of {STEPS} steps" in done.stdout
     assert results(run_in(tmp_path)) == results(run_in(two_ranks[0]))
 
 
@@ -100,7 +100,7 @@ def test_finished_run_is_given_as_it_is(two_ranks):
     home, _ = two_ranks
     before = results(run_in(home))
     done = torchrun("-m", "toongan", "--", *TRAIN, home=home)
-    assert done.returncode == 0 and done.stdout.count("finished already") == 1
+    assert done.returncode == 0 and done.stdout.count("is finished: --restart") == 1
     assert results(run_in(home)) == before
 
 

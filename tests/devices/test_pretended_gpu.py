@@ -259,7 +259,7 @@ def test_a_gpu_that_pytorch_has_left_behind(capsys):
         gpu.usable = False
         assert hardware.choose_device().type == "cpu"
         said = capsys.readouterr().err
-        assert "Tesla P100-PCIE-16GB, which this PyTorch cannot compute on (no kernel image is available" in said
+        assert "Tesla P100-PCIE-16GB, which this PyTorch cannot use (no kernel image is available" in said
         with pytest.raises(toongan.ToonGANError, match="cuda is Tesla P100.*use auto or cpu"):
             hardware.choose_device("cuda")
 
@@ -270,7 +270,7 @@ def test_a_second_gpu_is_mentioned(home, few_faces, capsys, monkeypatch):
         toongan.train(toongan.TrainConfig(**{**vars(CONFIG), "kimg": 0.32, "save_seconds": 60.0}))
     said = capsys.readouterr().out
     assert (
-        "This machine has 2 GPUs, of which one trains. All of them: torchrun --nproc-per-node 2 -m toongan -- " in said
+        "This machine has 2 GPUs, and this run uses one. To use all: torchrun --nproc-per-node 2 -m toongan -- " in said
     )
     assert (
         "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --batch-size 16" in said

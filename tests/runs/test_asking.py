@@ -129,10 +129,10 @@ def test_the_best_by_its_own_discriminator_has_what_is_wanted(kinds, tmp_path):
 
 def test_two_nets_of_which_one_knows_wishes_do_not_judge_together(kinds):
     G, D = load_generator(kinds.generator_path), load_discriminator(kinds.discriminator_path)
-    with pytest.raises(ToonGANError, match="best_of asks D, and only one of the two nets knows wishes"):
+    with pytest.raises(ToonGANError, match="best_of needs D, but only one of the two nets takes wishes"):
         draw_best(G, Discriminator(32, 8), 4, 2)
     G.attributes = None
-    with pytest.raises(ToonGANError, match="only one of the two nets knows wishes"):
+    with pytest.raises(ToonGANError, match="only one of the two nets takes wishes"):
         draw_best(G, D, 4, 2)
 
 
@@ -173,15 +173,15 @@ def test_images_that_are_fetched_ahead_come_with_their_own_wishes(two_kinds, hom
     [
         (
             ("folder=lift",),
-            r"want wants folder=lift, which kinds does not know\. Did you mean left\? There are: left, right\.",
+            r"want wants folder=lift, which kinds does not know\. Did you mean left\? Choose from: left, right\.",
         ),
         (
             ("folders=left",),
-            r"want names folders, which kinds cannot be asked for\. Did you mean folder\? There are: folder\.",
+            r"want names folders, which kinds cannot be asked for\. Did you mean folder\? Choose from: folder\.",
         ),
-        (("?=?",), r"There are: folder\."),
-        (("folder=?",), r"There are: left, right\."),
-        (("folder=both",), r"does not know\. There are: left, right\."),
+        (("?=?",), r"Choose from: folder\."),
+        (("folder=?",), r"Choose from: left, right\."),
+        (("folder=both",), r"does not know\. Choose from: left, right\."),
     ],
 )
 def test_wishes_that_cannot_be_granted(kinds, tmp_path, wishes, sentence):
@@ -201,17 +201,17 @@ def test_wishes_as_a_dictionary():
 
 
 def test_a_run_that_draws_what_it_likes(tiny_home, tmp_path):
-    with pytest.raises(ToonGANError, match=r"want asks for something, and tiny draws what it likes; train .*--ask all"):
+    with pytest.raises(ToonGANError, match=r"want asks for something, but tiny draws what it likes; train .*--ask all"):
         toongan.generate(GenerateConfig(run="tiny", want=("top=bun",), out=tmp_path / "g.png"))
 
 
 @pytest.mark.parametrize(
     "ask, sentence",
     [
-        ("hair", r"ask names hair, which the images have not\. There are: folder\."),
+        ("hair", r"ask names hair, which the images do not have\. Choose from: folder\."),
         ("folders", r"Did you mean folder\?"),
         ("folder,folder", "ask names 'folder' twice"),
-        ("folder,", "ask must be names with commas between them"),
+        ("folder,", "ask must be names separated by commas"),
         (7, "ask must be text"),
     ],
 )

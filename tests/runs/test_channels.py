@@ -101,7 +101,9 @@ def test_a_start_decides_for_grey_images(shared_home, home, grey, clear):
     shutil.copytree(shared_home, home, dirs_exist_ok=True)
     config = TrainConfig(run="r", dataset=grey, start="tiny", **SETTINGS)
     assert toongan.train(config, progress=False).info()["settings"]["channels"] == 3
-    with pytest.raises(ToonGANError, match="start has channels 3, and this run 4: give --channels 3, or another start"):
+    with pytest.raises(
+        ToonGANError, match="start has channels 3, but this run has 4: give --channels 3, or another start"
+    ):
         toongan.train(dataclasses.replace(config, run="other", dataset=clear, channels=4), progress=False)
 
 

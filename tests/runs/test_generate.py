@@ -73,7 +73,7 @@ def test_more_faces_than_a_format_has_room_for(home, tmp_path, monkeypatch):
     with pytest.raises(ToonGANError) as caught:
         generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.webp"))
     assert str(caught.value).startswith(
-        "count 4100 makes an image 16,768 px wide, and WebP ends at 16,383 px; try 3969, "
+        "count 4100 makes an image 16,768 px wide, and the limit of WebP is 16,383 px; try 3969, "
     )
     assert caught.value.message.endswith("x.png.") and list(tmp_path.glob("*x*")) == []
     monkeypatch.setattr(generating, "save_image", lambda image, path: path.write_bytes(b"%d" % image.width))
@@ -123,7 +123,7 @@ def test_options_that_sharpen_are_checked_and_change_the_faces(tiny_home, tmp_pa
     for wrong, said in (({"truncation": 0}, "more than 0 and 2 at most"), ({"best_of": 0}, "from 1 to 100")):
         with pytest.raises(ToonGANError, match=said):
             GenerateConfig("tiny", **wrong)
-    with pytest.raises(ToonGANError, match="D, which judges images of 64 px where G draws 32"):
+    with pytest.raises(ToonGANError, match="D, which takes images of 64 px while G draws 32"):
         generating.draw_best(Generator(32, 8, 4), Discriminator(64, 4), 2, 2)
 
 
@@ -149,7 +149,8 @@ def test_vectors_are_saved_and_drawn_again(tiny_home, tmp_path, options):
 
 def test_best_or_any_generator(tiny_home, tmp_path):
     with pytest.raises(
-        ToonGANError, match="which is best, and tiny has no G-best.pth: runs of less than 20,000 images are not judged"
+        ToonGANError,
+        match="which is best, but tiny has no G-best.pth: runs of fewer than 20,000 images are not measured",
     ):
         generate(GenerateConfig("tiny", which="best", out=tmp_path / "a.png"))
     save_state(tmp_path / "G.pth", Generator(32, 8, 4))
@@ -161,9 +162,9 @@ def test_best_or_any_generator(tiny_home, tmp_path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (None, "latent is not there"),
-        (b"cats", "latent is no array of numbers"),
-        (b"PK\3\4 and no archive", "latent is no array of numbers"),
+        (None, "latent is missing"),
+        (b"cats", "latent is not an array of numbers"),
+        (b"PK\3\4 and no archive", "latent is not an array of numbers"),
         (np.zeros((3, 7)), r"must hold numbers of the shape \(N, 100\), not \(3, 7\)"),
         (np.zeros(100), r"of the shape \(N, 100\), not \(100,\)"),
         (np.full((2, 100), np.nan), "must hold numbers"),

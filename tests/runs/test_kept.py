@@ -94,7 +94,7 @@ def test_a_folder_of_images_that_is_gone_comes_back(run, capsys):
     """As on a machine where only checkpoints/ was copied to."""
     shutil.rmtree(run.generated)
     train(progress=True)
-    assert "missing sample grids again; the other" in capsys.readouterr().out
+    assert "missing sample grids again; no checkpoint kept" in capsys.readouterr().out
     assert {"losses.png", "scores.png", "quality.png", "generated.gif"} <= {path.name for path in run.files()}
 
 
@@ -105,8 +105,8 @@ def test_a_finished_run_needs_no_checkpoint(run, finished, which, damage, capsys
     for path in run.checkpoints.glob(which):
         path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-100])
     train(progress=True)
-    assert "last.pt of r is gone or damaged, and not needed" in capsys.readouterr().out
-    with pytest.raises(toongan.ToonGANError, match="extend goes on from a run's checkpoint, last.pt, but r has none"):
+    assert "last.pt of r is missing or damaged, but not needed" in capsys.readouterr().out
+    with pytest.raises(toongan.ToonGANError, match="extend continues from a run's checkpoint, last.pt, but r has none"):
         train(extend=True, kimg=2.0)
     before, now = content(finished), content(run.checkpoints.parent.parent)
     assert {name: data for name, data in now.items() if not name.endswith(".pt")} == {
@@ -338,9 +338,9 @@ def test_a_finished_run_is_made_longer(home, monkeypatch, capsys):
     before, rows, grids = content(home), first.history()["step"], len(first.grids)
     longer = train(progress=True, extend=True, kimg=0.96)
     said = capsys.readouterr().out
-    rates = r"The learning rate goes on at \d\d% of its peak and falls to 10% by the end\."
+    rates = r"The learning rate continues at \d\d% of its peak and falls to 10% by the end\."
     assert re.search(
-        rf"Going on from 0\.48 to 0\.96 thousand images\. {rates} The run as it was is kept as .*r-previous", said
+        rf"Continuing from 0\.48 to 0\.96 thousand images\. {rates} The shorter run is kept as .*r-previous", said
     )
     info, history = longer.info(), longer.history()
     assert info["finished"] and info["kimg"] == 0.96 and info["extensions"] == [{"at": 30, "from": 30, "to": 60}]
@@ -412,11 +412,11 @@ def test_longer_by_minutes(home, monkeypatch):
     [
         (
             {"kimg": None},
-            "extend needs the length of the whole run, --kimg or --minutes; r has had 0.48 thousand images",
+            "extend needs the length of the whole run, --kimg or --minutes; r has 0.48 thousand images",
         ),
-        ({"kimg": 0.32}, "extend is the length of the whole run, of which r has had 0.48 thousand images"),
-        ({"kimg": 2.0, "seed": 7}, "extend goes on with the same settings, but --seed was 0 and is now 7"),
-        ({"kimg": 2.0, "run": "nobody"}, "extend goes on from a run's checkpoint, last.pt, but nobody has none"),
+        ({"kimg": 0.32}, "extend needs the length of the whole run; r has 0.48 thousand images"),
+        ({"kimg": 2.0, "seed": 7}, "extend continues with the same settings, but --seed was 0 and is now 7"),
+        ({"kimg": 2.0, "run": "nobody"}, "extend continues from a run's checkpoint, last.pt, but nobody has none"),
     ],
 )
 def test_what_cannot_be_made_longer(run, home, changes, says):
@@ -429,7 +429,7 @@ def test_what_cannot_be_made_longer(run, home, changes, says):
 
 def test_longer_and_anew_exclude_each_other(tmp_path):
     done = command("train", "--extend", "--restart", home=tmp_path)
-    assert done.returncode == 2 and "--extend goes on with a run, and restart begins anew" in done.stderr
+    assert done.returncode == 2 and "--extend continues a run, and restart starts over" in done.stderr
 
 
 def test_a_shorter_run_is_extended_from_the_mirror(home, tmp_path, monkeypatch):

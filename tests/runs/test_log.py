@@ -42,6 +42,7 @@ def test_the_curves_of_a_stopped_run_have_no_jump(few_faces, home):
 def test_without_the_package(few_faces, home, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(
-        ToonGANError, match="tensorboard is not installed, and needed for this: .* -m pip install tensorboard"
+        ToonGANError,
+        match="tensorboard is needed for this, and not installed; first run: .* -m pip install tensorboard",
     ):
         toongan.train(TrainConfig(run="r", kimg=0.4, device="cpu", log="tensorboard", **TINY), progress=False)

@@ -18,6 +18,6 @@ def test_find_run_falls_back_to_the_one_that_ships(home):
 
 def test_a_run_that_is_not_there(tiny_home):
     with pytest.raises(
-        ToonGANError, match="nope has no G.pth .* train it first: .* --run nope; or take one that is there: .*tiny"
+        ToonGANError, match="nope has no G.pth .* train it first: .* --run nope; or use one of these runs: .*tiny"
     ):
         find_run("nope")

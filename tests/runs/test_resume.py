@@ -130,7 +130,7 @@ def test_checkpoint_holds_only_plain_things(home, monkeypatch):
 def test_finished_run_is_given_as_it_is(home, capsys):
     before = results(train())
     again = toongan.train(CONFIG)
-    assert "is finished already: --restart trains it anew" in capsys.readouterr().out
+    assert "is finished: --restart trains it again" in capsys.readouterr().out
     assert results(again) == before
 
 
@@ -169,7 +169,7 @@ def test_changed_settings_are_named(home, monkeypatch, changed, says):
     train()
     with pytest.raises(toongan.ToonGANError) as caught:
         train(**changed)
-    assert says in str(caught.value) and "--restart to begin anew" in str(caught.value)
+    assert says in str(caught.value) and "--restart to start over" in str(caught.value)
     assert Run.named("r").info()["done"] == 21, "nothing of the run is touched"
 
 
@@ -212,7 +212,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(home, monkeypatch, whol
     path.write_bytes(data) if damage != "missing" else path.unlink()
     run = toongan.train(CONFIG)
     text = capsys.readouterr().out
-    assert ("last.pt is damaged" in text and "going on from previous.pt" in text) or damage == "missing"
+    assert ("last.pt is damaged" in text and "continuing from previous.pt" in text) or damage == "missing"
     assert results(run) == whole["modern"]
 
 
@@ -221,7 +221,7 @@ def test_no_usable_checkpoint_left(home, monkeypatch):
     run = train()
     for name in ("last.pt", "previous.pt"):
         (run.checkpoints / name).write_bytes(b"x")
-    with pytest.raises(toongan.ToonGANError, match="last.pt is damaged.*previous.pt is damaged.*--restart begins anew"):
+    with pytest.raises(toongan.ToonGANError, match="last.pt is damaged.*previous.pt is damaged.*--restart starts over"):
         train()
 
 
@@ -236,7 +236,7 @@ def test_checkpoint_with_code_is_refused(home, monkeypatch, capsys):
     run = train()
     monkeypatch.setattr(checkpoints, "FORMAT", Harmful())
     (run.checkpoints / "last.pt").write_bytes(checkpoints.encode({}))
-    with pytest.raises(toongan.ToonGANError, match="may be code; delete it, or use --restart"):
+    with pytest.raises(toongan.ToonGANError, match="may be code, and was not opened; delete it, or use --restart"):
         train()
     (run.checkpoints / "last.pt").write_bytes(pickle.dumps(Harmful(), protocol=2) * 9)
     assert "never be printed" not in capsys.readouterr().out
@@ -268,7 +268,7 @@ def kill_at_random(home: Path, whole: dict, kills: int, seed: int) -> None:
             command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         for line in process.stdout:
-            if line.startswith(("Training", "Going on", "r is finished")):
+            if line.startswith(("Training", "Continuing", "r is finished")):
                 break
         time.sleep(chance.random() * 0.5)
         process.kill()
@@ -393,13 +393,16 @@ def test_the_further_of_two_checkpoints_is_taken(home, monkeypatch, whole, tmp_p
     stop_at(monkeypatch, 30)
     toongan.train(dataclasses.replace(CONFIG, mirror=drive))
     said = capsys.readouterr().out
-    assert "Found r in the mirror, after 26 of 40 steps." in said and "than the checkpoint here, 11 of 40 steps" in said
+    assert (
+        "Found r in the mirror, after 26 of 40 steps." in said
+        and "ahead of the checkpoint here, 11 of 40 steps" in said
+    )
     monkeypatch.setattr(mirror.Mirror, "copy", lambda *arguments: None)  # a mirror that lags behind
     stop_at(monkeypatch, 33)
     train(mirror=drive)
     capsys.readouterr()
     assert results(toongan.train(dataclasses.replace(CONFIG, mirror=drive))) == whole["modern"]
-    assert "further than that in the mirror (34 of 40 steps, 31 of 40 steps)" in capsys.readouterr().out
+    assert "ahead of the one in the mirror (34 of 40 steps, 31 of 40 steps)" in capsys.readouterr().out
 
 
 def test_a_finished_run_gets_a_mirror(home, tmp_path):
@@ -437,7 +440,7 @@ def test_mirror_that_fails_is_reported_and_stops_nothing(home, tmp_path, whole, 
     run = toongan.train(dataclasses.replace(CONFIG, mirror=tmp_path / "drive"))
     assert results(run) == whole["modern"]
     said = capsys.readouterr().out
-    assert said.count("The mirror") == 2 and "has not got all of this run: the same command tries again" in said
+    assert said.count("The mirror") == 2 and "does not have all of this run; run the same command to try again" in said
 
 
 def test_another_run_in_the_mirror_is_set_aside(home, monkeypatch, tmp_path):
@@ -458,7 +461,7 @@ def test_another_run_in_the_mirror_is_set_aside(home, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("folder", [".", "{home}/checkpoints"])
 def test_what_is_no_mirror(home, folder):
-    with pytest.raises(toongan.ToonGANError, match="^mirror is (an empty name|the folder of the run itself)"):
+    with pytest.raises(toongan.ToonGANError, match="^mirror is (empty|the folder of the run itself)"):
         train(mirror=Path(folder.format(home=home)))
 
 
@@ -486,7 +489,9 @@ def test_mirror_that_lies(tmp_path, monkeypatch):
     copier.finish()
     monkeypatch.undo()
     assert [path.name[-5:] for path in mirror.copies(tmp_path / "m")] == ["03.pt"[-5:], "02.pt"[-5:], "01.pt"[-5:]]
-    assert len(said) == 2 and "not what was written" in said[0] and "has not got all of this run" in said[1]
+    assert (
+        len(said) == 2 and "does not return what was written" in said[0] and "does not have all of this run" in said[1]
+    )
 
 
 # --- interrupts -----------------------------------------------------------------------------
@@ -502,11 +507,11 @@ def test_command_line_goes_on_after_a_signal(tmp_path):
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on from there" in text
+    assert process.returncode == 130 and "run the same command again to continue" in text
     steps = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())["steps"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Going on after" in done.stdout and "Measuring the speed" not in done.stdout
+    assert "Continuing after" in done.stdout and "Measuring the speed" not in done.stdout
     info = json.loads((tmp_path / "checkpoints" / "r" / "run.json").read_text())
     assert info["finished"] and info["steps"] == steps
 

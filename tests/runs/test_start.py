@@ -131,13 +131,13 @@ def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
     [
         (
             {"base_channels": 8},
-            r"start has base_channels 4, and this run 8: give --base-channels 4, or another start\.",
+            r"start has base_channels 4, but this run has 8: give --base-channels 4, or another start\.",
         ),
-        ({"image_size": 64}, "start has image_size 32, and this run 64: give --image-size 32"),
-        ({"latent_dim": 8}, "start has latent_dim 100, and this run 8: give --latent-dim 100"),
-        ({"recipe": "classic"}, "start was trained by the modern recipe: give --recipe modern"),
+        ({"image_size": 64}, "start has image_size 32, but this run has 64: give --image-size 32"),
+        ({"latent_dim": 8}, "start has latent_dim 100, but this run has 8: give --latent-dim 100"),
+        ({"recipe": "classic"}, "start was trained with the modern recipe: give --recipe modern"),
         ({"start": "nobody"}, "nobody has no G.pth"),
-        ({"start": "G.pth"}, "start is one file, G.pth, and two nets are needed"),
+        ({"start": "G.pth"}, "start is one file, G.pth, but two nets are needed"),
         ({"start": "nowhere/G.pth,nowhere/D.pth"}, "There is no file nowhere/G.pth"),
     ],
 )
@@ -148,7 +148,7 @@ def test_starts_that_do_not_fit(start, changes, sentence):
 
 def test_a_discriminator_is_no_generator(start):
     path = start.discriminator_path
-    with pytest.raises(ToonGANError, match="is a discriminator; load_generator wants a G.pth"):
+    with pytest.raises(ToonGANError, match="is a discriminator; load_generator needs a G.pth"):
         toongan.train(dataclasses.replace(CONFIG, start=f"{path},{path}"), progress=False)
 
 
@@ -157,7 +157,7 @@ def test_a_discriminator_is_no_generator(start):
     [
         ({"start": "a,b,c"}, "start must be the name of a run, its folder, or G.pth,D.pth, not 'a,b,c'"),
         ({"start": ""}, "start must be the name of a run"),
-        ({"freeze": 1}, "freeze keeps layers as a trained run has them; name one with start"),
+        ({"freeze": 1}, "freeze keeps layers of a trained run; name that run with start"),
         ({"start": "tiny", "freeze": 9}, "freeze must be a whole number from 0 to 4, not 9"),
     ],
 )

@@ -177,25 +177,25 @@ def broken(tmp_path, kind):
         ("plain pickle with code", "was not opened, since it may hold code"),
         ("whole module", "was not opened, since it may hold code"),
         ("list", "is not a plain state dict"),
-        ("discriminator", "is a discriminator; load_generator wants a G.pth"),
+        ("discriminator", "is a discriminator; load_generator needs a G.pth"),
         ("other net", "is not a generator of this series"),
-        ("other net", "it has 0 convolutions, and those of the sizes 32, 64, 128, 256 have 4, 5, 6, 7"),
+        ("other net", "it has 0 convolutions, but nets for 32, 64, 128 and 256 px have 4, 5, 6 and 7"),
         ("other layers", "is not a generator of this series: main.3.weight is 5×5×4×4, not 16×8×4×4"),
         ("folder", "is a folder; give the G.pth or D.pth in it"),
-        ("git lfs", "is a pointer of Git LFS in place of the net; fetch the net with: git lfs pull"),
+        ("git lfs", "is a Git LFS pointer, not the net; fetch the net with: git lfs pull"),
         ("web page", "is a web page, not a net; .* Download the file itself again"),
         ("gzip", "is packed with gzip; unpack it first"),
-        ("checkpoint", "is a checkpoint, for a run to go on from; the nets are in the G.pth and D.pth beside it"),
+        ("checkpoint", "is a checkpoint, from which a run continues; the nets are in the G.pth and D.pth beside it"),
         ("checkpoint of another program", "not a plain state dict but holds epoch, model and 1 more; save it with"),
         ("safetensors", "is a safetensors file; turn it into a state dict: torch.save"),
         ("other zip", "is a zip archive that holds G.pth, D.pth and 1 more; unpack it"),
         ("program", "is a TorchScript program and was not opened, since it holds code; save it with"),
-        ("nan", r"no numbers any more \(NaN or infinite, first in main.3.weight\); take the G-best.pth beside it"),
+        ("nan", r"not numbers any more \(NaN or infinite, first in main.3.weight\); use the G-best.pth beside it"),
         ("integers", "main.0.weight holds no real numbers but int8"),
         ("too few layers", "missing: main.4.weight, main.4.bias and 2 more"),
         ("too many layers", "unexpected: main.99.bias"),
         ("two channels", "its last layer makes 2 channels, not the 1, 3 or 4 of an image"),
-        ("too wide", "its latent_dim would be 1000000000, and 4096 is the most"),
+        ("too wide", "its latent_dim would be 1000000000, but the limit is 4096"),
         ("twice", "holds some layers twice, under two prefixes"),
         ("in parts", r"weights in parts \(parametrizations\); save it with toongan.runs.save_state"),
         ("numbered", "not a plain state dict but holds 0, 1 and .* more"),
@@ -220,5 +220,5 @@ def test_a_name_that_is_no_utf_8(tmp_path):
 
 def test_a_generator_is_no_discriminator(tmp_path):
     save_state(tmp_path / "D.pth", Generator(32, 4, 4))
-    with pytest.raises(ToonGANError, match="is a generator; load_discriminator wants a D.pth"):
+    with pytest.raises(ToonGANError, match="is a generator; load_discriminator needs a D.pth"):
         load_discriminator(tmp_path / "D.pth")

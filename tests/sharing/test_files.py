@@ -59,9 +59,9 @@ def test_an_onnx_file_that_draws_something_else_is_not_kept(home, monkeypatch):
 @pytest.mark.parametrize(
     "config, says",
     [
-        (ShareOnnxConfig(run="made"), "onnx and onnxscript are not installed, and needed for this: .* install onnx onnxscript"),
-        (ShareHubConfig(run="made"), "huggingface_hub is not installed"),
-        (ShareFilmConfig(run="made"), "av is not installed"),
+        (ShareOnnxConfig(run="made"), "onnx and onnxscript are needed for this, and not installed; first run: .* install onnx onnxscript"),
+        (ShareHubConfig(run="made"), "huggingface_hub is needed for this, and not installed"),
+        (ShareFilmConfig(run="made"), "av is needed for this, and not installed"),
     ],
 )  # fmt: skip
 def test_missing_extras(home, monkeypatch, config, says):

@@ -319,5 +319,5 @@ def test_weights_that_are_no_numbers(home):
     state = torch.load(run.generator_path)
     state["main.0.weight"][0, 0, 0, 0] = float("nan")
     torch.save(state, run.generator_path)
-    with pytest.raises(ToonGANError, match="weights that are no numbers"):
+    with pytest.raises(ToonGANError, match="weights that are not numbers"):
         share_page(SharePageConfig(run="made"), progress=False)

@@ -74,7 +74,7 @@ def test_data_that_nobody_watches(tmp_path):
     arguments = ("data", "avatars", "--count", "64", "--image-size", "32")
     done = written(*arguments, home=tmp_path, stdout=unread())
     assert done.returncode == 141
-    assert done.stderr == b"Stopped: nobody reads the output any more. The same command goes on from there.\n"
+    assert done.stderr == b"Stopped: nobody reads the output any more. Run the same command again to continue.\n"
     assert command(*arguments, home=tmp_path).returncode == 0
 
 
@@ -195,7 +195,7 @@ def test_a_pipe_to_another_program_is_not_the_output(home, monkeypatch, capsys):
 def test_an_interrupt(home, monkeypatch, capsys):
     fails_with(monkeypatch, KeyboardInterrupt())
     assert status_of("train") == 130
-    assert capsys.readouterr().err == "\nInterrupted. The same command goes on from there.\n"
+    assert capsys.readouterr().err == "\nInterrupted. Run the same command again to continue.\n"
 
 
 def test_a_stream_that_cannot_be_reconfigured(monkeypatch):

@@ -1,4 +1,4 @@
-"""Zip and tar archives of images; what a file is that is said to be one."""
+"""Zip and tar archives of images, and what a file is that claims to be one."""
 
 import lzma
 import tarfile
@@ -21,7 +21,7 @@ CHUNK_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class BytesTask:
-    """Members of an archive, read by the parent: `(name, content)`, or a reason in place of content."""
+    """Members of an archive, read by the parent: `(name, content)`, or a reason instead of content."""
 
     members: list[tuple[str, bytes | LeftOut]]
     work: int
@@ -45,10 +45,10 @@ class BytesTask:
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """A zip or tar archive of images, compressed or not; what it is shows in its first bytes.
+    """A zip or tar archive of images, compressed or not; its first bytes say which.
 
-    `made_from` stands for the archive where a new copy of the file is no reason to pack again.
-    `images` is how many the archive is known to hold.
+    `made_from` identifies the archive if a new copy of the file is no reason to pack again.
+    `images` is the number of images that the archive is known to hold.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class ArchiveSource:
             yield BytesTask(chunk, work, self.label_folders)
 
     def members(self, skip: int) -> Iterator[tuple[str, bytes | LeftOut, int]]:
-        """Name, content or why there is none, and the bytes of the archive that a member of a tar archive took."""
+        """Name, content (or why there is none), and progress: the bytes of a tar member, or 1 for a zip member."""
         if is_zip(self.path):
             return ((name, content, 1) for name, content in zip_members(self.path, skip))
         if not is_archive(self.path):
@@ -109,16 +109,16 @@ def is_archive(path: Path) -> bool:
     try:
         return tarfile.is_tarfile(path)
     except (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, MemoryError):
-        return True  # a compressed one, damaged: said when it is read
+        return True  # a damaged, compressed archive: reading it raises the error
 
 
 def why_no_archive(path: Path) -> str:
-    """What a file is that is no archive, and what to do about it, as the rest of a sentence."""
+    """What a file is if it is no archive, and what to do about it, as the rest of a sentence."""
     return "is {}; {}.".format(*what_instead(path))
 
 
 def what_instead(path: Path) -> tuple[str, str]:
-    """What a file is that is no archive, and the remedy."""
+    """What a file is if it is no archive, and the remedy."""
     start = start_of(path)
     elsewhere = "unpack it and use folder:PATH"
     if not start:
@@ -128,10 +128,10 @@ def what_instead(path: Path) -> tuple[str, str]:
     if is_web_page(start):
         return "a web page, not an archive", "download it again"
     if start.startswith(b"PK\7\x08"):
-        return "one part of a zip archive in several parts", "unpack them together and use folder:PATH"
+        return "one part of a split zip archive", "unpack all parts together and use folder:PATH"
     for signature, kind in ((b"7z\xbc\xaf", "7-Zip"), (b"Rar!", "RAR"), (b"\x28\xb5\x2f\xfd", "Zstandard")):
         if start.startswith(signature):
-            return f"a {kind} archive, which is not read", elsewhere
+            return f"a {kind} archive, which cannot be read here", elsewhere
     if made_like_an_image(start):
-        return "an image, not an archive", "put it into a folder with others and use folder:PATH"
-    return "no zip or tar archive", elsewhere
+        return "an image, not an archive", "put it in a folder with others and use folder:PATH"
+    return "not a zip or tar archive", elsewhere

@@ -1,7 +1,7 @@
 """Cartoon faces drawn on this machine: DiceBear composes them, resvg turns them into pixels.
 
-Avatar number i of a style is the same drawing on every machine. Whose artwork it
-is, and under which licence, is in ATTRIBUTION.md and in each `meta.json`.
+Avatar number i of a style is the same drawing on every machine. ATTRIBUTION.md and
+each `meta.json` name the artist and the licence.
 """
 
 import difflib
@@ -29,12 +29,12 @@ from .outcomes import Form, Outcome, Task, Usable
 
 CHUNK = 64
 DEFAULT_STYLE = "avataaars"
-# A component by one of these names makes a style a face.
+# A style with a component of one of these names draws faces.
 FACE_PARTS = {"eyes", "face", "expression", "mood"}
 BACKGROUNDS = (
     "#b6e3f4", "#8fc7d9", "#c0aede", "#ffd5dc", "#ffdfbf", "#ffe28a", "#c7e9c0", "#f2f2f2",
 )  # fmt: skip
-# The clip to the canvas, which the edge of the pixels is anyway; drawing it costs a layer.
+# The clip to the canvas, which the image clips anyway; drawing it costs a layer.
 CANVAS_CLIP = re.compile(r'<g clip-path="url\(#clip-[0-9a-f]+\)">')
 
 
@@ -66,7 +66,7 @@ def check_style(name: str) -> None:
 
 @cache
 def load_style(name: str, background: bool = True) -> Any:
-    """A style by name; with `background`, one without a background of its own gets `BACKGROUNDS`."""
+    """A style by name. With `background`, a style that has no background gets `BACKGROUNDS`."""
     definition = read_definition(name)
     if background:
         definition.setdefault("colors", {}).setdefault("background", {"values": list(BACKGROUNDS)})
@@ -75,10 +75,10 @@ def load_style(name: str, background: bool = True) -> Any:
 
 @cache
 def dicebear():
-    """The library, imported on first use, less what makes that slow.
+    """The library, imported on first use, without the part that makes the import slow.
 
-    Below it, jsonschema compiles a grammar of internet addresses if it finds the package for it: 1.6 seconds
-    a process, for a check that no drawing needs.
+    jsonschema, which it uses, compiles a grammar of internet addresses if it finds the package for it. That takes
+    1.6 seconds per process, for a check that no drawing needs.
     """
     grammar = "rfc3987_syntax"
     hidden = grammar not in sys.modules
@@ -98,7 +98,7 @@ def read_definition(name: str) -> dict:
 def compose(style: str, number: int, background: bool = True) -> tuple[str, dict]:
     """Avatar `number` of a style as SVG text, and its attributes.
 
-    Styles that bring no background of their own get one of `BACKGROUNDS`, or none.
+    Styles without a background get one of `BACKGROUNDS`, or none.
 
     The attributes name the variant of every part that is drawn (`top: bob`) and every
     colour in use (`hair_color: #724133`).
@@ -108,7 +108,7 @@ def compose(style: str, number: int, background: bool = True) -> tuple[str, dict
 
 
 def attributes(options: dict) -> dict:
-    """The resolved options of an avatar, reduced to what one can see.
+    """The resolved options of an avatar, reduced to what is visible.
 
     `topVariant: bob` becomes `top: bob`; `hairColor: [#724133]` becomes `hair_color: #724133`.
     """
@@ -144,7 +144,7 @@ def rasterise(svg: str, image_size: int, background: str | None = "#ffffff") -> 
 
 
 def versions() -> dict[str, str]:
-    """What a drawing depends on: other versions may draw avatar number i otherwise."""
+    """The versions that a drawing depends on; others may draw avatar number i differently."""
     return {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg_py")}
 
 
@@ -188,7 +188,7 @@ class AvatarsTask:
 
 @dataclass(frozen=True)
 class AvatarsSource:
-    """Avatars of one style, without end: each number another drawing."""
+    """Avatars of one style, without end: each number is another drawing."""
 
     style: str
     unit = "faces"

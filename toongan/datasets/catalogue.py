@@ -1,4 +1,4 @@
-"""Data sets by name, from wherever they are to a packed folder."""
+"""Data sets by name, from their source to a packed folder."""
 
 import dataclasses
 import difflib
@@ -39,8 +39,8 @@ ANIME_FACES = {
     "license_url": "",
 }
 ANIME_NOTICE = (
-    "anime-faces: these faces were collected from the web without their artists' consent, who keep their copyright. "
-    "Use them to learn, at home or in class; do not publish or sell the images, nor what is made from them."
+    "anime-faces: these faces were collected from the web without the consent of the artists, who keep the copyright. "
+    "Use them to learn, at home or in class; do not publish or sell the images or anything made from them."
 )
 KNOWN = (
     "avatars, avatars:STYLE, cartoonset10k, cartoonset100k, cartoon-faces, anime-faces, drive, "
@@ -50,7 +50,7 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class DrawnSet:
-    """Avatars of a style; as many as one likes."""
+    """Avatars of a style, as many as you like."""
 
     style: str
     endless = True
@@ -64,7 +64,7 @@ class DrawnSet:
         return avatars.credit(self.style)
 
     def is_current(self, meta: dict, count: int | None) -> bool:
-        """A larger copy serves a smaller count, if today's artwork would draw the same."""
+        """A larger copy serves a smaller count, if the current artwork would draw the same."""
         return meta["made_from"] == self.source(False).signature() and meta["count"] >= count
 
     def source(self, progress: bool) -> Source:
@@ -73,7 +73,7 @@ class DrawnSet:
 
 @dataclass(frozen=True)
 class OwnSet:
-    """Images that are already on this machine: a folder or an archive."""
+    """Images that are already on this machine, in a folder or an archive."""
 
     kind: str
     path: Path
@@ -88,7 +88,7 @@ class OwnSet:
 
     @property
     def folder(self) -> str:
-        """Two folders of one name must not share a packed copy, hence the digest of the whole path."""
+        """The digest of the whole path, since two folders of one name must not share a packed copy."""
         name = re.sub(r"[^\w.-]+", "-", self.path.name).strip("-.") or "images"
         return f"{self.kind}-{name[:40]}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]}"
 
@@ -116,7 +116,7 @@ class OwnSet:
 
 @dataclass(frozen=True)
 class RemoteSet:
-    """An archive that is downloaded once, unless it lies in Google Drive already."""
+    """An archive that is downloaded once, unless it is already in Google Drive."""
 
     name: str
     credit: dict
@@ -144,22 +144,22 @@ class RemoteSet:
         made_from = {"dataset": self.name}
         for path in self.in_drive():
             if path.exists():
-                print(f"Found {path} in Google Drive; packing it to {display(data_folder(self.name))}.", flush=True)
+                print(f"Found {path} in Google Drive; packing it into {display(data_folder(self.name))}.", flush=True)
                 if path.is_dir():
                     return FolderSource(path, label_folders=False)
                 return ArchiveSource(path, label_folders=False, made_from=made_from, images=self.images)
         if not self.archive.exists():
             with only_one(self.archive, progress):
-                if not self.archive.exists():  # another process may have brought it meanwhile
+                if not self.archive.exists():  # another process may have fetched it meanwhile
                     self.download(progress)
         return ArchiveSource(self.archive, label_folders=False, made_from=made_from, images=self.images)
 
     def check_number(self, data: PackedDataset) -> None:
-        """Say so if images are missing from a set whose number is known."""
+        """Print a warning if a set has fewer images than it is known to have."""
         found = len(data) + sum(data.left_out.values())
         if self.images and found < self.images:
             print(
-                f"{self.name} should hold {self.images:,} images, but {found:,} came: is this copy complete?",
+                f"{self.name} should hold {self.images:,} images, but {found:,} were found: is this copy complete?",
                 flush=True,
             )
 
@@ -174,7 +174,7 @@ class RemoteSet:
         if mirror:
             if not mirror.startswith(("http://", "https://")):
                 raise ToonGANError(f"TOONGAN_MIRROR must begin with http:// or https://, not {mirror!r}.")
-            missing = f"put {self.archive.name} on the mirror, or unset TOONGAN_MIRROR to fetch it from its own place"
+            missing = f"put {self.archive.name} on the mirror, or unset TOONGAN_MIRROR to fetch it from its source"
             Download(f"{mirror}/{self.archive.name}", self.archive, progress, missing).run()
         elif self.address.startswith("http"):
             Download(self.address, self.archive, progress).run()
@@ -198,10 +198,10 @@ DataSet = DrawnSet | OwnSet | RemoteSet
 
 
 def find(dataset: str) -> DataSet:
-    """The data set that a name stands for. Downloads and reads nothing.
+    """The data set that a name stands for. Neither downloads nor reads it.
 
     Raises:
-        ToonGANError: no such data set, style, file or folder.
+        ToonGANError: there is no such data set, style, file or folder.
     """
     kind, colon, rest = dataset.partition(":")
     if kind == "avatars" and (rest or not colon):
@@ -225,26 +225,26 @@ def find(dataset: str) -> DataSet:
 
 
 def same_set(one: str, other: str) -> bool:
-    """Whether two names stand for one data set, of whatever count."""
+    """Whether two names stand for the same data set, whatever the count."""
     try:
         return find(one) == find(other)
-    except ToonGANError:  # a folder that was elsewhere
+    except ToonGANError:  # a folder on another machine
         return one == other
 
 
 def credit_of(dataset: str) -> dict | None:
-    """Who made the images of a data set, and under which licence; None where the name is not known here."""
+    """Who made the images of a data set, and under which licence; None if the name is not known here."""
     try:
         return find(dataset).credit
-    except ToonGANError:  # a folder that was elsewhere
+    except ToonGANError:  # a folder on another machine
         return None
 
 
 def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> bool | None:
-    """Whether two names of drawn sets, each with a count, mean the same images; None if one is no drawn set."""
+    """Whether two names of drawn sets, each with a count, mean the same images; None if one is not a drawn set."""
     try:
         sets = [find(name) for name, _ in (one, other)]
-    except ToonGANError:  # a folder that was elsewhere
+    except ToonGANError:  # a folder on another machine
         return None
     if not all(isinstance(each, DrawnSet) for each in sets):
         return None
@@ -253,7 +253,7 @@ def drawn_alike(one: tuple[str, int | None], other: tuple[str, int | None]) -> b
 
 
 def suggestion(dataset: str) -> str:
-    """What was probably meant, in words; nothing if there is no telling."""
+    """What the user probably meant, in words; an empty string if we cannot tell."""
     path = resolve(dataset)
     if path.is_dir():
         return f"perhaps folder:{dataset}? Else "
@@ -273,7 +273,7 @@ def resolve(path: str) -> Path:
 
 
 def at_hand(config: DataConfig) -> bool:
-    """Whether a data set can be had without a download."""
+    """Whether a data set is available without a download."""
     try:
         dataset = find(config.dataset)
     except ToonGANError:
@@ -283,10 +283,10 @@ def at_hand(config: DataConfig) -> bool:
 
 
 def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
-    """The data set that `config` describes: drawn or downloaded, then packed, if it is not there yet.
+    """The data set that `config` describes; it is drawn or downloaded, and packed, if it is not there yet.
 
     Raises:
-        ToonGANError: an unknown name, a source that gives too little, a full disk: says what to do.
+        ToonGANError: an unknown name, too few usable images, or a full disk; says what to do.
     """
     dataset = find(config.dataset)
     if config.channels == 1 and not dataset.endless:
@@ -316,9 +316,9 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
 
         def look(part: Path) -> None:
             if not dataset.endless:
-                from .look import FOUND, look_at  # its libraries take a while to load
+                from .look import FOUND, look_at  # imported late: its libraries load slowly
 
-                (part / FOUND).unlink(missing_ok=True)  # of an attempt that was stopped
+                (part / FOUND).unlink(missing_ok=True)  # left by an attempt that was stopped
                 look_at(open_packed(part), progress)
 
         start = time.perf_counter()
@@ -330,8 +330,8 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
                 dataset.archive.unlink(missing_ok=True)
                 what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
                 raise ToonGANError(
-                    f"What was downloaded as {dataset.archive.name} is of no use: {what}. It was deleted; "
-                    "the same command downloads it anew."
+                    f"The downloaded {dataset.archive.name} is of no use: {what}. It was deleted; "
+                    "run the same command to download it again."
                 ) from error
             raise
         if progress and new:
@@ -345,7 +345,7 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         among = others_than_alike(open_packed(folder, count if dataset.endless else None))
         if len(among) < MIN_IMAGES:
             raise ToonGANError(
-                f"leaves {len(among)} of {config.dataset}'s images, and {MIN_IMAGES} are needed; do without it.",
+                f"leaves {len(among)} of {config.dataset}'s images, and {MIN_IMAGES} are needed; leave it out.",
                 "skip_alike",
             )
         count = min(count, len(among)) if dataset.endless else count
@@ -358,7 +358,7 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
 
 
 def folder_name(form: Form) -> str:
-    """Of the packed copy in this form: `64px`, `128px-pad-4ch`."""
+    """The name of the packed copy in this form: `64px`, `128px-pad-4ch`."""
     parts = [f"{form.image_size}px"]
     if form.fit != "crop":
         parts.append(form.fit)
@@ -370,7 +370,7 @@ def folder_name(form: Form) -> str:
 
 
 def report(data: PackedDataset, new: int, seconds: float, looked_at: bool) -> None:
-    """Say what was packed, what was left out and, if it is `looked_at`, what a look at it finds."""
+    """Print what was packed, what was left out and, if the set is `looked_at`, what the look found."""
     print(
         f"Packed {new:,} in {seconds:,.0f} s, {new / seconds:,.0f} a second: {display(data.folder / 'preview.png')}",
         flush=True,
@@ -385,7 +385,7 @@ def report(data: PackedDataset, new: int, seconds: float, looked_at: bool) -> No
         files, they = ("files", "They are") if number > 1 else ("file", "It is")
         print(f"Left out {number:,} {files}: {reasons}. {they} listed in {where}.", flush=True)
     if data.meta["channels"] == 4 and not data.meta["transparent"]:
-        print("None of the images is transparent anywhere: --channels 3 gives the same faces sooner.", flush=True)
+        print("No image has a transparent pixel: --channels 3 gives the same faces faster.", flush=True)
     if looked_at:
         from .look import look_at, sentences
 

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, checked, and never half there."""
+"""One file over HTTP: resumed where it broke off, checked, and never left half written."""
 
 import base64
 import errno
@@ -26,7 +26,7 @@ TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 
 
 def silence_seconds() -> float:
-    """How long a server may say nothing: TOONGAN_TIMEOUT, or a minute."""
+    """How many seconds a server may stay silent: TOONGAN_TIMEOUT, or 60."""
     try:
         seconds = float(os.environ.get("TOONGAN_TIMEOUT") or 60)
         if not 0 < seconds < 1e6:
@@ -37,7 +37,7 @@ def silence_seconds() -> float:
 
 
 class Temporary(Exception):
-    """A failure that may pass; `after` is how long the server asks to wait, in seconds."""
+    """A failure that may pass; `after` is the wait that the server asks for, in seconds."""
 
     def __init__(self, message: str, after: float | None = None):
         super().__init__(message)
@@ -47,21 +47,21 @@ class Temporary(Exception):
 class Download:
     """An archive at `url` on its way to `path`.
 
-    Bytes so far lie in `PATH.part`, with `PATH.part.json` to prove that they belong to what the
-    server offers now. `missing` says what to do if the server has no such file.
+    The bytes so far are in `PATH.part`; `PATH.part.json` proves that they belong to the file that
+    the server offers now. `missing` says what to do if the server has no such file.
     """
 
     def __init__(self, url: str, path: Path, progress: bool = True, missing: str = ""):
         self.url, self.path, self.progress = url, path, progress
-        self.missing = missing or "take it from elsewhere and use zip:PATH or tar:PATH"
+        self.missing = missing or "get it from elsewhere and use zip:PATH or tar:PATH"
         self.part = path.with_name(f"{path.name}.part")
         self.identity = path.with_name(f"{path.name}.part.json")
 
     def run(self) -> Path:
-        """Fetch the file; gives its path.
+        """Fetch the file; returns its path.
 
         Raises:
-            ToonGANError: the server refuses, stalls, or sends something else; or the disk is full.
+            ToonGANError: the server refuses, stalls or sends something else, or the disk is full.
         """
         writable_folder(self.path.parent)
         try:
@@ -70,11 +70,11 @@ class Download:
             self.identity.unlink(missing_ok=True)
         except Temporary as error:
             raise ToonGANError(
-                f"Cannot download {self.url}: {error}. {self.so_far()}Try the same command again later"
-                f"{', it goes on from there' if size_of(self.part) else ''}."
+                f"Cannot download {self.url}: {error}. {self.so_far()}Run the same command again later"
+                f"{' to continue' if size_of(self.part) else ''}."
             ) from error
         except OSError as error:
-            kept = f" {self.so_far()}It goes on from there." if size_of(self.part) else ""
+            kept = f" {self.so_far()}The download continues from there." if size_of(self.part) else ""
             raise ToonGANError(f"{cannot_write(self.path, error)}{kept}") from error
         return self.path
 
@@ -99,9 +99,9 @@ class Download:
 
     def receive(self, response: requests.Response, have: int) -> None:
         if response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{have}":
-            return  # all of it came before
+            return  # all of it is here already
         self.check_status(response)
-        if response.status_code != 206:  # the server does not resume, or has another file now
+        if response.status_code != 206:  # the server cannot resume, or has another file now
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
@@ -131,7 +131,7 @@ class Download:
             raise Temporary(f"{size:,} of {total or 0:,} bytes came")
 
     def have(self) -> int:
-        """Bytes already here that the server can prove to be its own."""
+        """How many bytes are here that the server can confirm as its own."""
         try:
             return self.part.stat().st_size if self.known()["validator"] else 0
         except (OSError, ValueError, KeyError, TypeError):
@@ -144,11 +144,11 @@ class Download:
         status = response.status_code
         if status in TEMPORARY:
             after = response.headers.get("Retry-After", "")
-            words = "asks to slow down" if status == 429 else "has trouble of its own"
+            words = "asks us to slow down" if status == 429 else "has a problem on its side"
             raise Temporary(f"the server {words} (HTTP {status})", float(after) if after.isdigit() else None)
-        if status == 416:  # what is here does not fit what is there
+        if status == 416:  # our bytes do not fit the server's file
             self.discard()
-            raise Temporary("the file changed while it was fetched")
+            raise Temporary("the file changed during the download")
         if status in (401, 403):
             raise ToonGANError(f"Cannot download {self.url}: the server does not allow it (HTTP {status}).")
         if status == 404:
@@ -157,12 +157,13 @@ class Download:
             raise ToonGANError(f"Cannot download {self.url}: the server answers HTTP {status}.")
 
     def check_kind(self, response: requests.Response, start: bytes) -> None:
-        """Refuse a web page in place of an archive, as portals and quota pages send it."""
+        """Refuse a web page instead of an archive, as login portals and quota pages send it."""
         if not start.startswith(ARCHIVE_SIGNATURES):
             self.discard()
             kind = response.headers.get("Content-Type", "something else").split(";")[0]
             raise ToonGANError(
-                f"Cannot download {self.url}: {kind} came in place of an archive; open the address in a browser to see why."
+                f"Cannot download {self.url}: {kind} came instead of an archive; "
+                "open the address in a browser to see why."
             )
 
     def check_space(self, need: int) -> None:
@@ -182,7 +183,7 @@ class Download:
             digest = hashlib.file_digest(file, "md5").digest()
         if base64.b64encode(digest).decode() != wanted[0]:
             self.discard()
-            raise Temporary("the file that came is not the one that was sent (wrong MD5)")
+            raise Temporary("the file was damaged on its way (wrong MD5)")
 
     def discard(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -190,17 +191,17 @@ class Download:
 
     def so_far(self) -> str:
         size = size_of(self.part)
-        return f"{size / 1e6:,.1f} MB are here and kept. " if size else ""
+        return f"{size / 1e6:,.1f} MB are here, and kept. " if size else ""
 
 
 def validator(response: requests.Response) -> str | None:
-    """A token by which the server will know the very same file again (RFC 9110, section 13.1.5)."""
+    """A token by which the server recognises the very same file (RFC 9110, section 13.1.5)."""
     tag = response.headers.get("ETag", "")
     return (tag if tag and not tag.startswith("W/") else None) or response.headers.get("Last-Modified")
 
 
 def reason_of(error: Exception) -> str:
-    """The innermost cause, in few words: wrappers of wrappers help nobody."""
+    """The innermost cause, in few words; wrappers around wrappers help nobody."""
     while (inner := getattr(error, "reason", None) or next(filter(is_exception, error.args), None)) is not None:
         if not is_exception(inner):
             break
@@ -213,7 +214,7 @@ def is_exception(value) -> bool:
 
 
 def persist(action: Callable[[], None], path: Path, progress: bool) -> None:
-    """Do `action` again while it fails for a `Temporary` reason, until `TRIES` in a row bring `path` no byte more."""
+    """Repeat `action` while it fails for a `Temporary` reason, until `TRIES` in a row add no byte to `path`."""
     best = fruitless = 0
 
     def hopeless(state: tenacity.RetryCallState) -> bool:
@@ -236,7 +237,7 @@ def persist(action: Callable[[], None], path: Path, progress: bool) -> None:
 
 
 def pause(state: tenacity.RetryCallState) -> float:
-    """Seconds to wait: what the server asks for, at most a minute, or ever longer."""
+    """Seconds to wait: as the server asks, up to a minute, or longer each time."""
     after = getattr(state.outcome.exception(), "after", None)
     return PAUSE(state) if after is None else min(after, 60.0)
 

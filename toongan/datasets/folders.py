@@ -1,4 +1,4 @@
-"""A folder of images, and all folders in it."""
+"""A folder of images, with all its subfolders."""
 
 import errno
 import hashlib
@@ -76,7 +76,7 @@ class FilesTask:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Files that were not even opened, and why."""
+    """Files that were never opened, and why."""
 
     outcomes: list[LeftOut]
 
@@ -117,9 +117,9 @@ class FolderSource:
         return signature["files"]
 
     def names(self, passed_over: list[LeftOut] | None = None) -> Iterator[str]:
-        """Names of all files, relative and with forward slashes; sorted, so that every machine sees one order.
+        """Names of all files, relative and with forward slashes; sorted, so that every machine sees the same order.
 
-        Hidden files and folders that this program wrote are passed over, and named in `passed_over`.
+        Hidden files, and folders that this program wrote, are skipped and listed in `passed_over`.
         """
         waiting, seen = [""], set()
         while waiting:
@@ -159,7 +159,7 @@ class FolderSource:
         while chunk := list(itertools.islice(names, CHUNK)):
             found = True
             yield FilesTask(self.root, chunk, self.label_folders)
-        if not found and passed_over:  # else nobody would know why the folder gives nothing
+        if not found and passed_over:  # else nobody would know why the folder yields nothing
             yield PassedOver(passed_over)
 
 

@@ -1,4 +1,4 @@
-"""One file of a source: an image as pixels, or the true reason why it is none."""
+"""One file of a source: an image as pixels, or the true reason why it is not one."""
 
 import functools
 import io
@@ -22,7 +22,7 @@ from .outcomes import (
     HEIC,
     LFS,
     MADE_HERE,
-    NOT_A_IMAGE,
+    NOT_AN_IMAGE,
     TOO_MANY_PIXELS,
     UNKNOWN_LEVELS,
     VARIANT,
@@ -31,10 +31,10 @@ from .outcomes import (
     Unusable,
 )
 
-# Nothing else is opened: Pillow would hand a page of PostScript, whatever it is called, to Ghostscript. TGA is last,
+# No other format is opened: Pillow would hand PostScript, whatever the file is called, to Ghostscript. TGA comes last,
 # since it has no signature.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PSD", "PPM", "ICO", "TGA")
-FILMS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # of which frames, or pages, can be taken one by one
+FILMS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # whose frames or pages can be used one by one
 MOST_FRAMES = 1000
 IMAGE_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .gif .tif .tiff .avif .jp2 .j2k .jpx .jpf .jpc .j2c .psd "
@@ -63,8 +63,8 @@ ARCHIVES = (
     b"Rar!\x1a\7",
 )
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-START_BYTES = 512  # enough to tell what a file is: in a tar archive, the word is at 257
-# What an image may need beside its pixels, and for each pixel: four real numbers of 32 bits, or 16 digits of a PPM.
+START_BYTES = 512  # enough to tell what a file is: a tar archive has its signature at 257
+# The most bytes that an image needs beside its pixels, and for each pixel: four 32-bit floats, or 16 digits of a PPM.
 BESIDE_PIXELS = 64 << 10
 PIXEL_BYTES = 16
 MARK = "ToonGAN"
@@ -73,10 +73,11 @@ SOFTWARE = 0x0131
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as it is packed: uint8 pixels `(image_size, image_size, channels)`, and what `Image` says of it.
+    """An image as it is packed: uint8 pixels `(image_size, image_size, channels)`.
 
     Attributes:
-        frame: its number in its film, from 0; None if it is no film, or its other frames are not wanted.
+        enlarged, beyond: as in `Usable`.
+        frame: its number in its film, from 0; None if it is not from a film, or other frames are not wanted.
     """
 
     pixels: np.ndarray
@@ -86,10 +87,10 @@ class Seen:
 
 
 def images_in(data: bytes, form: Form) -> Iterator[Seen]:
-    """The bytes of an image file as one image or, where frames are wanted, as many as the film has, 1,000 at most.
+    """The image in the bytes of a file or, if frames are wanted, all frames of a film, 1,000 at most.
 
     Raises:
-        Unusable: the bytes are not an image, a damaged one, one too large, or one that this program made.
+        Unusable: the bytes are no image, or one that is damaged, too large or made by this program.
     """
     image = open_image(data)
     if image.width * image.height > Image.MAX_IMAGE_PIXELS:
@@ -104,7 +105,7 @@ def images_in(data: bytes, form: Form) -> Iterator[Seen]:
             yield seen(image, data, form)
             return
         for number in dict.fromkeys(np.linspace(0, count - 1, min(count, MOST_FRAMES)).astype(int).tolist()):
-            if image.format == "TIFF":  # each page has sizes and levels of its own
+            if image.format == "TIFF":  # each page has its own size and levels
                 image = open_image(data)
             image.seek(number)
             yield seen(image if image.format == "TIFF" else image.copy(), data, form, number)
@@ -112,21 +113,21 @@ def images_in(data: bytes, form: Form) -> Iterator[Seen]:
         raise
     except UnknownLevels as error:
         raise Unusable(UNKNOWN_LEVELS, str(error)) from error
-    except Image.DecompressionBombError as error:  # of an image within an icon
+    except Image.DecompressionBombError as error:  # for an image within an icon
         raise Unusable(TOO_MANY_PIXELS) from error
-    except Exception as error:  # a decoder fed with garbage raises whatever it trips over
+    except Exception as error:  # a decoder that is fed garbage may raise anything
         raise Unusable(DAMAGED, str(error)) from error
 
 
 def seen(image: Image.Image, data: bytes, form: Form, frame: int | None = None) -> Seen:
-    """`data` is the file that the image came from."""
+    """An opened image, made square and 8-bit; `data` is its file."""
     short, long = sorted(image.size)
     pixels = to_array(to_square(to_channels(to_8_bits(image, data), form.channels), form.image_size, form.fit))
     return Seen(pixels, (long if form.fit == "pad" else short) < form.image_size, 1 - short / long, frame)
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An image of a format that is read, its pixels not decoded yet."""
+    """An image in one of our formats, its pixels not decoded yet."""
     formats = readable_formats()
     if is_heic(data):
         formats += heic_formats()
@@ -141,14 +142,14 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def readable_formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow knows."""
+    """The formats of `FORMATS` that this Pillow knows."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 @functools.cache
 def heic_formats() -> list[str]:
-    """What the package pillow-heif adds, if it is there."""
+    """The formats that the package pillow-heif adds, if it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -181,7 +182,7 @@ def is_heic(start: bytes) -> bool:
 
 
 def made_like_an_image(start: bytes) -> bool:
-    """Whether a file begins as one of a format that is read."""
+    """Whether a file begins like one of our formats."""
     return bool(
         start.startswith(SIGNATURES)
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
@@ -196,7 +197,7 @@ def may_be_an_image(name: str, start: bytes) -> bool:
 
 
 def what_it_is(data: bytes) -> str:
-    """Why a file is not read as an image, given its content, or the beginning of it."""
+    """Why a file is not read as an image, given its content or its beginning."""
     start = data[:START_BYTES]
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith(LFS_POINTER):
@@ -213,7 +214,7 @@ def what_it_is(data: bytes) -> str:
         return f"{lacking}, which this Pillow cannot read: pip install --upgrade pillow, or export as PNG"
     if is_variant(data):
         return VARIANT
-    return DAMAGED if start.startswith(UNMISTAKABLE) else NOT_A_IMAGE
+    return DAMAGED if start.startswith(UNMISTAKABLE) else NOT_AN_IMAGE
 
 
 def is_web_page(start: bytes) -> bool:
@@ -230,7 +231,7 @@ def is_archive_start(start: bytes) -> bool:
 
 
 def lacking_format(start: bytes) -> str:
-    """The name of a format that Pillow was built without; of others, nothing."""
+    """The name of the format, if Pillow was built without it; else an empty string."""
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return "" if features.check("webp") else "WebP"
     if brand(start) in AVIF_BRANDS:
@@ -254,24 +255,24 @@ def is_variant(data: bytes) -> bool:
             file.seek(tags.next)
             tags.load(file)
             return 256 in tags and 257 in tags
-    except Exception:  # no whole file
+    except Exception:  # not a whole file
         pass
     return False
 
 
 def no_image(name: str, start: bytes) -> str:
-    """Why a file is not even read, given its name and its beginning."""
+    """Why a file is not read at all, given its name and its beginning."""
     kind = ending(name)
     if kind in FOREIGN_ENDINGS:
         return next((reason for reason in (what_it_is(start),) if reason in (LFS, WEB_PAGE)), FOREIGN)
     if kind in IMAGE_ENDINGS | HEIC_ENDINGS | ARCHIVE_ENDINGS or not kind:
         reason = what_it_is(start)
-        return ARCHIVE if reason == NOT_A_IMAGE and kind in ARCHIVE_ENDINGS else reason
-    return NOT_A_IMAGE
+        return ARCHIVE if reason == NOT_AN_IMAGE and kind in ARCHIVE_ENDINGS else reason
+    return NOT_AN_IMAGE
 
 
 def most_bytes(data: bytes) -> int:
-    """What an image can fill at most, by the size in pixels that it says it has; 0 if the bytes do not say."""
+    """The most bytes that an image can fill, by its stated size in pixels; 0 if the bytes state none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

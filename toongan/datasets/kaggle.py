@@ -1,8 +1,8 @@
 """Data sets on Kaggle, through Kaggle's own client.
 
-The client runs in a process of its own: imported, it may end the program, and its
-first request waits forever. Here it is watched, stopped when nothing moves, and
-started again; it resumes by itself.
+The client runs in its own process: when imported, it may end the program, and its
+first request can wait forever. Here we watch it, stop it when nothing moves, and
+start it again; it resumes by itself.
 """
 
 import errno
@@ -25,8 +25,8 @@ from ..errors import ToonGANError
 from ..paths import cannot_write, replace, writable_folder
 from .downloads import Temporary, persist, silence_seconds, size_of
 
-# Started by name, the client also serves those who are not logged in. What a server answered it keeps to itself,
-# so that is noted here.
+# Started by name, the client also serves users who are not logged in. It does not report the server's answers, so we
+# print them here.
 CLIENT = """
 import sys
 import requests
@@ -47,17 +47,17 @@ TOKEN_HELP = (
 
 
 class Denied(Exception):
-    """Kaggle wants to know who is asking."""
+    """Kaggle asks for an account."""
 
 
 def fetch(slug: str, path: Path, progress: bool = True) -> Path:
     """Download the Kaggle data set `OWNER/NAME` as the zip archive `path`.
 
-    Whatever credentials the client finds by itself are used, or none; if Kaggle wants some, Colab's secrets
-    are asked, then the person at the keyboard.
+    The client uses the credentials that it finds by itself, or none. If Kaggle asks for some, we try Colab's secrets,
+    then ask the person at the keyboard.
 
     Raises:
-        ToonGANError: Kaggle refuses, stalls or sends something else; or the disk is full.
+        ToonGANError: Kaggle refuses, stalls or sends something else, or the disk is full.
     """
     folder = writable_folder(path.parent / f".{path.stem}.part")
     archive = folder / f"{slug.partition('/')[2]}.zip"
@@ -87,7 +87,7 @@ def discard_if_empty(folder: Path) -> None:
 
 
 def colab_secrets() -> dict | None:
-    """Credentials from Colab's secrets (the key symbol at the left of its page); None without."""
+    """Credentials from Colab's secrets (the key symbol on the left of its page); None if there are none."""
     try:
         from google.colab import userdata
     except ImportError:
@@ -96,13 +96,13 @@ def colab_secrets() -> dict | None:
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         try:
             found[name] = userdata.get(name)
-        except Exception:  # not set, not allowed to this notebook, or not on Colab's own page: a class of its own each
+        except Exception:  # not set, not shared with this notebook, or not on Colab's page: each raises its own class
             continue
     return {name: value for name, value in found.items() if value} or None
 
 
 def ask() -> dict | None:
-    """Credentials typed or pasted at a hidden prompt; None where nobody can answer."""
+    """Credentials typed or pasted at a hidden prompt; None if nobody can answer."""
     in_notebook = "ipykernel" in sys.modules
     if not in_notebook and not sys.stdin.isatty():
         return None
@@ -110,7 +110,7 @@ def ask() -> dict | None:
         text = getpass.getpass("Kaggle token from kaggle.com/settings (not shown as you paste it): ").strip(
             "\ufeff \t\r\n"
         )
-    except (EOFError, RuntimeError, NotImplementedError):  # a notebook run without a reader
+    except (EOFError, RuntimeError, NotImplementedError):  # a notebook that runs without a reader
         return None
     return parse_token(text)
 
@@ -130,7 +130,7 @@ def download(slug: str, folder: Path, archive: Path, credentials: dict, progress
     except Temporary as error:
         discard_if_empty(folder)
         raise ToonGANError(
-            f"Cannot download {slug} from Kaggle: {error}. Try the same command again later, it goes on from there."
+            f"Cannot download {slug} from Kaggle: {error}. Run the same command again later to continue."
         ) from error
 
 
@@ -142,11 +142,11 @@ def attempt(slug: str, folder: Path, archive: Path, credentials: dict, progress:
     if not zipfile.is_zipfile(archive):
         size = archive.stat().st_size
         archive.unlink()
-        raise Temporary(f"what came is no complete zip archive ({size:,} bytes)")
+        raise Temporary(f"what came is not a complete zip archive ({size:,} bytes)")
 
 
 def run_client(slug: str, folder: Path, archive: Path, credentials: dict, progress: bool) -> tuple[int, str]:
-    """Run the client until it ends; gives its exit status and what it said.
+    """Run the client until it ends; returns its exit status and its output.
 
     Raises:
         Temporary: neither its output nor its file has grown for `TOONGAN_TIMEOUT` seconds.
@@ -159,7 +159,7 @@ def run_client(slug: str, folder: Path, archive: Path, credentials: dict, progre
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is answered here: the client would call it a success
+        start_new_session=True,  # we handle Ctrl-C: the client would report success
     )
     listener = threading.Thread(target=listen, args=(client.stdout, said), daemon=True)
     listener.start()
@@ -205,7 +205,7 @@ def text_of(said: list[bytes]) -> str:
 
 
 def announced_size(archive: Path) -> int | None:
-    """How large the archive will be, as the client notes it beside an unfinished one."""
+    """The final size of the archive, which the client records beside an unfinished one."""
     try:
         return json.loads(archive.with_name(f"{archive.name}.kaggle-partial").read_text(encoding="utf-8"))["size"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -214,12 +214,12 @@ def announced_size(archive: Path) -> int | None:
 
 def full(folder: Path) -> ToonGANError:
     problem = cannot_write(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    return ToonGANError(f"{problem} What has come is kept, and it goes on from there.")
+    return ToonGANError(f"{problem} The part that is here is kept, and the download continues from there.")
 
 
 def explain(slug: str, folder: Path, code: int, output: str) -> None:
-    """Turn what the client said into what there is to do; nothing, if all went well."""
-    if code == 0 and "User cancelled" not in output:  # which it says, too, with an exit status of 0
+    """Turn the client's output into an error that says what to do; does nothing if all went well."""
+    if code == 0 and "User cancelled" not in output:  # which comes with an exit status of 0 as well
         return
     statuses = re.findall(r"\[HTTP (\d+)\]", output)
     status = int(statuses[-1]) if statuses else 0
@@ -229,13 +229,13 @@ def explain(slug: str, folder: Path, code: int, output: str) -> None:
         raise Denied(f"HTTP {status}" if status >= 400 else "not logged in")
     if status == 404:
         raise ToonGANError(
-            f"Kaggle has no data set {slug} any more (HTTP 404); take it from elsewhere and use zip:PATH."
+            f"Kaggle has no data set {slug} any more (HTTP 404); get it from elsewhere and use zip:PATH."
         )
     if "NameResolutionError" in output or "Max retries exceeded" in output:
         raise Temporary("Kaggle cannot be reached; is this machine online?")
     if status == 429:
-        raise Temporary("Kaggle asks to slow down (HTTP 429)")
+        raise Temporary("Kaggle asks us to slow down (HTTP 429)")
     if status >= 500:
-        raise Temporary(f"Kaggle has trouble of its own (HTTP {status})")
+        raise Temporary(f"Kaggle has a problem on its side (HTTP {status})")
     said = [line for line in re.sub(r"\[HTTP \d+\]", "", output).splitlines() if line.strip()]
     raise Temporary(f"Kaggle's client failed: {said[-1].strip()[:200] if said else 'it said nothing'}")

@@ -1,7 +1,7 @@
-"""A look at images before they are trained on: which nearly repeat another, and whether faces are where the others are.
+"""A look at images before training: which ones nearly repeat another, and which faces are not where the others are.
 
-Everything is measured on the images as they are packed. What is found goes to `look.csv`, by file, to `look.json`, by row,
-and into `preview.png`; nothing is left out unless that is asked for.
+Everything is measured on the packed images. The results go to `look.csv` by file, to `look.json` by row, and into
+`preview.png`. No image is left out unless the user asks for it.
 """
 
 import csv
@@ -23,25 +23,26 @@ from .packed import PackedDataset
 
 FOUND = "look.json"
 SIDE = 32  # pixels at which images are compared
-# Two images are nearly the same if their perceptual hashes differ in so few bits of 64, and their grey levels by so little
-# (root mean square). The hash alone takes two drawn faces of other hair for one; a JPEG of quality 60 differs by 5 to 7.
+# Two images are nearly the same if their perceptual hashes differ in at most this many of 64 bits, and their grey
+# levels by at most this much (root mean square). The hash alone confuses drawn faces with different hair; a JPEG of
+# quality 60 differs by 5 to 7 levels.
 ALIKE_BITS, ALIKE_LEVELS = 8, 8.0
-MOST = 65_536  # images looked at, so that memory stays flat
-REACH = 10  # how far a face is looked for from where the others are, in pixels of `SIDE`
-ELSEWHERE = 3  # so far away is elsewhere
-UNLIKE = 4.0  # so many robust standard deviations less like the mean than usual
+MOST = 65_536  # images that are looked at; the limit keeps memory flat
+REACH = 10  # how far from the usual place a face is searched for, in pixels at `SIDE`
+ELSEWHERE = 3  # a face this far away is elsewhere
+UNLIKE = 4.0  # robust standard deviations below the usual likeness to the mean
 BLOCK = 2048
 SHOWN, COLUMNS, WIDTH, LINE = 64, 8, 526, 20
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found, by row of the packed folder.
+    """What a look found, by row of the packed folder.
 
     Attributes:
-        alike: images that nearly repeat an earlier one, and which.
-        elsewhere: images whose content lies elsewhere than in most, and how far to the right and down, as shares of the side.
-        unlike: images that resemble the others nowhere.
+        alike: images that nearly repeat an earlier one, and that one.
+        elsewhere: images whose face is not in the usual place, and its shift right and down, as shares of the side.
+        unlike: images that resemble the others at no shift.
     """
 
     alike: list[tuple[int, int]]
@@ -50,7 +51,7 @@ class Look:
 
 
 def look_at(data: PackedDataset, progress: bool = False) -> Look:
-    """What a look at all images of a packed folder finds; kept beside them, and found there the next time."""
+    """Look at all images of a packed folder; the result is kept beside them and read from there the next time."""
     path = data.folder / FOUND
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -66,18 +67,18 @@ def look_at(data: PackedDataset, progress: bool = False) -> Look:
     write_table(data, found)
     with atomic_write(data.folder / "preview.png") as part:
         save_image(sheet(data, found), part)
-    with atomic_write(path) as part:  # last: it says that the others are there
+    with atomic_write(path) as part:  # last, since it says that the other files are there
         part.write_text(json.dumps({"fingerprint": data.fingerprint, **asdict(found)}), encoding="utf-8")
     return found
 
 
 def others_than_alike(data: PackedDataset) -> np.ndarray:
-    """Rows of a packed folder without those that nearly repeat an earlier one; int64, ascending."""
+    """Rows of a packed folder, without images that nearly repeat an earlier one; int64, ascending."""
     return np.setdiff1d(np.arange(len(data)), [row for row, _ in look_at(data).alike]).astype(np.int64)
 
 
 def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Images in parts, so that memory stays flat."""
+    """Images in blocks, so that memory stays flat."""
     for start in range(0, len(images), BLOCK):
         yield np.asarray(images[start : start + BLOCK])
 
@@ -93,12 +94,12 @@ def shrunk(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def alike(images: np.ndarray, small: np.ndarray, progress: bool = False) -> list[tuple[int, int]]:
-    """Rows that nearly repeat an earlier row that stays, and which.
+    """Rows that nearly repeat an earlier row, and that row, which is not itself a repeat.
 
     Args:
         small: the same images, float32 `(N, SIDE, SIDE, 3)`.
     """
-    # As rows of ±1, a product of two hashes tells in how many bits they differ.
+    # With bits as ±1, the product of two hashes tells in how many bits they differ.
     shown = {"desc": "Looking", "unit": " images", "file": sys.stdout, "mininterval": 0.5}
     bar = tqdm(images, **shown, disable=not progress or len(images) < BLOCK)
     hashes = np.stack([hash_of(in_colour(image)) for image in bar])
@@ -127,7 +128,7 @@ def hash_of(image: np.ndarray) -> np.ndarray:
 
 
 def shrunk_again(small: np.ndarray) -> np.ndarray:
-    """`(N, SIDE, SIDE, 3)` at a quarter of the side: what differs here differs at least as much there."""
+    """`(N, SIDE, SIDE, 3)` at a quarter of the side; images differ at the full side at least as much as here."""
     n = len(small)
     return small.reshape(n, SIDE // 4, 4, SIDE // 4, 4, 3).mean((2, 4))
 
@@ -136,7 +137,7 @@ def shrunk_again(small: np.ndarray) -> np.ndarray:
 
 
 def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]]:
-    """Images `(N, SIDE, SIDE, 3)` whose lines lie elsewhere than those of most, and those that lie like them nowhere."""
+    """Images `(N, SIDE, SIDE, 3)` whose lines are not in the usual place, and those that match the usual ones nowhere."""
     lines = np.abs(np.diff(small, axis=1, append=small[:, -1:])) + np.abs(
         np.diff(small, axis=2, append=small[:, :, -1:])
     )
@@ -146,7 +147,7 @@ def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]
     usual /= max(np.sqrt((usual**2).sum()), 1e-6)
     steps = range(-REACH, REACH + 1)
     moved = np.stack([shifted(usual, right, down).ravel() for down in steps for right in steps], 1)
-    likeness = lines.reshape(len(lines), -1) @ moved  # of each image with the usual one, wherever that may lie
+    likeness = lines.reshape(len(lines), -1) @ moved  # of each image to the usual one, at every shift
     best = likeness.argmax(1)
     down, right = best // len(steps) - REACH, best % len(steps) - REACH
     far = np.maximum(np.abs(right), np.abs(down)) >= ELSEWHERE
@@ -159,7 +160,7 @@ def places(small: np.ndarray) -> tuple[list[tuple[int, float, float]], list[int]
 
 
 def shifted(image: np.ndarray, right: int, down: int) -> np.ndarray:
-    """`(H, W)` moved by whole pixels; what comes in is empty."""
+    """`(H, W)` moved by whole pixels; the uncovered part is empty."""
     height, width = image.shape
     moved = np.zeros_like(image)
     moved[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = image[
@@ -168,17 +169,17 @@ def shifted(image: np.ndarray, right: int, down: int) -> np.ndarray:
     return moved
 
 
-# --- what is said of it ----------------------------------------------------------------------
+# --- what is said about it ----------------------------------------------------------------------
 
 
 def sentences(data: PackedDataset, found: Look) -> list[str]:
-    """What a viewer should check, and what was found."""
+    """What to check in the preview, and what the look found."""
     meta = data.meta
     said = [
-        f"{len(data):,} images, as they will be trained on. Is each one a face, whole, upright, and about as large?"
+        f"{len(data):,} images, as they will be trained on. Is each one a whole, upright face of about the same size?"
     ]
     if len(data) > MOST:
-        said.append(f"The first {MOST:,} were looked at:")
+        said.append(f"Only the first {MOST:,} were checked:")
     beyond = meta.get("beyond")
     if beyond and beyond["not_square"]:
         loss = {"crop": "cut off", "pad": "filled with the colour of the edges", "stretch": "squeezed away"}[
@@ -186,12 +187,12 @@ def sentences(data: PackedDataset, found: Look) -> list[str]:
         ]
         hint = " --fit pad keeps all of it." if meta["fit"] == "crop" and beyond["median"] >= 0.1 else ""
         said.append(
-            f"{beyond['not_square']:,} were not square: of their longer side, {beyond['median']:.0%} is {loss} "
-            f"(median; most: {beyond['most']:.0%}).{hint}"
+            f"{beyond['not_square']:,} were not square: {beyond['median']:.0%} of their longer side is {loss} "
+            f"(median; at most {beyond['most']:.0%}).{hint}"
         )
     for rows, one, many in (
         (found.alike, "nearly repeats another one; --skip-alike leaves it", "nearly repeat another one; --skip-alike leaves them"),
-        (found.elsewhere, "has its face elsewhere than most", "have their face elsewhere than most"),
+        (found.elsewhere, "has its face in another place than most", "have their face in another place than most"),
         (found.unlike, "is unlike the others", "are unlike the others"),
     ):  # fmt: skip
         if rows:
@@ -201,7 +202,7 @@ def sentences(data: PackedDataset, found: Look) -> list[str]:
 
 
 def write_table(data: PackedDataset, found: Look) -> None:
-    """`look.csv`: a row for everything found, by file."""
+    """Write `look.csv`: a row for each image that was found."""
     names = [row["source"] for row in data.index]
     with atomic_write(data.folder / "look.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -214,7 +215,7 @@ def write_table(data: PackedDataset, found: Look) -> None:
 
 
 def sheet(data: PackedDataset, found: Look) -> Image.Image:
-    """Images from all over the set in one sheet, what was found below them, and what to check above them."""
+    """A sheet of images from the whole set, with what to check above them and what was found below them."""
     font = ImageFont.load_default(13)
     parts: list[str | Image.Image] = list(wrapped(sentences(data, found), font))
     parts.append(tiled(data.images[evenly(np.arange(len(data)), SHOWN)]))
@@ -245,7 +246,7 @@ def tiled(images: np.ndarray, columns: int = COLUMNS) -> Image.Image:
 
 
 def wrapped(texts: list[str], font: ImageFont.ImageFont) -> Iterator[str]:
-    """Sentences in lines that are as wide as the sheet."""
+    """Sentences broken into lines as wide as the sheet."""
     for text in texts:
         line = ""
         for word in text.split():

@@ -1,4 +1,4 @@
-"""Names of files, as every table, screen and machine can show them."""
+"""File names, in a form that every table, screen and machine can show."""
 
 import os
 import re
@@ -6,16 +6,16 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-# Control characters, line ends, and those that turn the order of the text around them.
+# Control characters, line ends, and characters that change the direction of text.
 ILLEGIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be read and written everywhere, whatever it is made of.
+    """A file name as text that can be read and written everywhere, whatever its bytes.
 
-    Accented letters are one character each (NFC): some systems store them as two, and one image must have one name.
-    Bytes that are no text and control characters are escaped: `\\xff`, `\\n`.
+    Accented letters are one character each (NFC). Some systems store them as two, and an image must have a single name.
+    Undecodable bytes and control characters are escaped: `\\xff`, `\\n`.
     """
     try:
         text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -26,28 +26,28 @@ def printable(name: str) -> str:
 
 
 def order(name: str) -> tuple:
-    """What to sort names by, so that accented letters stored one way or the other come in one order."""
+    """The key to sort names by, so that accented letters sort alike however they are stored."""
     return tuple(os.fsencode(part) for part in os.path.splitext(unicodedata.normalize("NFC", name))), os.fsencode(name)
 
 
 def stem(source: str) -> str:
-    """What an image and its label file share."""
+    """The part of the name that an image and its label file share."""
     return os.path.splitext(source)[0]
 
 
 def is_hidden(name: str) -> bool:
-    """What systems leave behind: `.DS_Store`, `._face.png`, `__MACOSX/`."""
+    """Whether a file is one that systems leave behind: `.DS_Store`, `._face.png`, `__MACOSX/`."""
     return any(part.startswith(".") and part not in (".", "..") or part == "__MACOSX" for part in name.split("/"))
 
 
 def folder_label(name: str) -> dict[str, str]:
-    """The folder that an image lies in, which is often its class."""
+    """The folder of an image, which is often its class, as a label."""
     parent = str(PurePosixPath(name).parent)
     return {} if parent == "." else {"folder": parent}
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name would lead out of the folder that an archive is unpacked in."""
+    """Whether a name would lead out of the folder into which an archive is unpacked."""
     return name.startswith(("/", "\\")) or bool(DRIVE.match(name)) or ".." in name.replace("\\", "/").split("/")
 
 

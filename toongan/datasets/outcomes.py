@@ -1,4 +1,4 @@
-"""What becomes of a file: an image, labels for one, or the reason why it is neither."""
+"""What becomes of a file: an image, labels for one, or a reason why it is neither."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from PIL import Image
 
 MAX_FILE_BYTES = 256 << 20
 
-NOT_A_IMAGE = "not an image"
+NOT_AN_IMAGE = "not an image"
 EMPTY = "empty file"
 DAMAGED = "damaged or cut short"
 TOO_LARGE = f"more than {MAX_FILE_BYTES >> 20} MB"
 TOO_MANY_PIXELS = f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
-FOREIGN = "in a format that is not read: export as PNG or JPEG"
-VARIANT = "in a variant of its format that is not read: export as PNG or JPEG"
+FOREIGN = "in a format that cannot be read here: export as PNG or JPEG"
+VARIANT = "in a variant of its format that cannot be read here: export as PNG or JPEG"
 UNKNOWN_LEVELS = "levels in a range that cannot be told: export with 8 bits a channel"
 MADE_HERE = "made by this program"
-HIDDEN = "hidden: rename it, without the dot in front"
+HIDDEN = "hidden: rename it without the leading dot"
 LFS = "a Git LFS pointer, not the image: run git lfs pull"
 WEB_PAGE = "a web page, not an image: download it again"
 ARCHIVE = "an archive: unpack it, or use zip:PATH or tar:PATH"
 HEIC = "HEIC: install pillow-heif, or export as JPEG"
 NOT_REGULAR = "link or device, not a regular file"
-UNSAFE_NAME = "name leads out of the archive: pack it anew with names that do not"
-ENCRYPTED = "locked with a password: pack it anew without one"
-METHOD = "compressed in a way Python cannot read ({}): pack it anew as a plain zip"
+UNSAFE_NAME = "name leads out of the archive: pack it again with other names"
+ENCRYPTED = "locked with a password: pack it again without one"
+METHOD = "compressed in a way that Python cannot read ({}): pack it again as a plain zip"
 NESTED = "in an archive inside the archive: unpack it"
 OVERLAPS = "shares its bytes with another file of the archive"
 PADDED = "far larger than its pixels can be"
@@ -46,7 +46,7 @@ class Form:
 
     Attributes:
         image_size: side in pixels.
-        fit: how one that is no square becomes one: `"crop"`, `"pad"` or `"stretch"`.
+        fit: how an image is made square: `"crop"`, `"pad"` or `"stretch"`.
         channels: 1 for grey, 3 for colours, 4 for colours with transparency.
         frames: whether each frame of a film is an image, or only its first.
     """
@@ -59,11 +59,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Usable:
-    """A usable image: uint8 pixels `(H, W, channels)` and the SHA-256 that it is known by, mostly that of its file.
+    """A usable image: uint8 pixels `(H, W, channels)` and the SHA-256 that identifies it, usually that of its file.
 
     Attributes:
-        enlarged: whether it was smaller than asked for.
-        beyond: the share of its longer side that is beyond the square; 0 for a square.
+        enlarged: whether it was smaller than the requested size.
+        beyond: the share of its longer side that lies outside the square; 0 for a square image.
     """
 
     source: str
@@ -84,7 +84,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that gives no image, and why; without a reason, it is not worth a word."""
+    """A file that gives no image, and why; a file without a reason is not reported."""
 
     source: str
     reason: str
@@ -95,11 +95,11 @@ Outcome = Usable | Labels | LeftOut
 
 
 class Task(Protocol):
-    """Some files or drawings: small, so that it travels to a worker process, and comes back as outcomes.
+    """Some files or drawings to process. It is small enough to send to a worker process, which returns outcomes.
 
     Attributes:
-        size: how many files or drawings it deals with.
-        work: how far it brings a progress bar.
+        size: the number of files or drawings.
+        work: how far it moves a progress bar.
     """
 
     size: int
@@ -109,26 +109,26 @@ class Task(Protocol):
 
 
 class Source(Protocol):
-    """Where images come from: a folder, an archive, or this machine's own drawing.
+    """Where images come from: a folder, an archive, or drawing on this machine.
 
     Attributes:
-        unit: of its amount, and of the work of its tasks.
+        unit: the unit of its amount and of its tasks' work.
     """
 
     unit: str
 
     def signature(self) -> dict:
-        """Changes when its images do."""
+        """A description that changes when the images change."""
 
     def amount(self, signature: dict) -> int | None:
-        """How much there is to do; None where there is no end."""
+        """The total work; None if the source is endless."""
 
     def tasks(self, skip: int) -> Iterator[Task]:
-        """All its images, but for the first `skip`."""
+        """Tasks for all images except the first `skip`."""
 
 
 def run_task(task: Task, form: Form) -> list[Outcome]:
-    """What a worker process does."""
+    """Run a task; called in a worker process."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd files, of which nobody could tell the file
+        warnings.simplefilter("ignore")  # Pillow's warnings do not name the file
         return task.run(form)

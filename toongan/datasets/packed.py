@@ -3,13 +3,13 @@
 A packed folder holds
 
 - `images.npy`: uint8 `(N, H, W, channels)`;
-- `index.csv`: a row an image: `source` (file), `sha256` (of that file), its labels;
-- `left-out.csv`: a row a file that was not used, and why;
-- `meta.json`: counts, fingerprint, licence, what was left out by reason;
-- `preview.png`: 64 of the images, and what a look at the set has found;
-- `look.csv`, `look.json`: the same in full, for images that were not drawn here.
+- `index.csv`: a row per image: `source` (file), `sha256` (of that file), its labels;
+- `left-out.csv`: a row per file that was not used, and why;
+- `meta.json`: counts, fingerprint, licence, and how many files were left out, by reason;
+- `preview.png`: 64 of the images, and what a look at the set found;
+- `look.csv`, `look.json`: all that the look found; not for images drawn here.
 
-`packing.py` writes it.
+`packing.py` writes the folder.
 """
 
 import csv
@@ -32,13 +32,13 @@ NOT_LABELS = ("source", "sha256")
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """A packed folder, opened.
+    """An opened packed folder.
 
     Attributes:
-        images: uint8 `(N, H, W, channels)`, memory-mapped where all of the folder or its beginning is used.
-        meta: what `meta.json` says.
+        images: uint8 `(N, H, W, channels)`, memory-mapped if all of the folder or its beginning is used.
+        meta: the content of `meta.json`.
         fingerprint: SHA-256 over the pixels of all N images.
-        rows: which rows of the folder these are; None for the first N.
+        rows: the rows of the folder that are used; None for the first N.
     """
 
     folder: Path
@@ -52,16 +52,16 @@ class PackedDataset:
 
     @property
     def is_grey(self) -> bool:
-        """Whether all images of the folder, of three channels, are grey."""
+        """Whether the images have three channels and all of them are grey."""
         return self.meta.get("grey", False)
 
     def in_grey(self) -> "PackedDataset":
-        """The same images, all of them grey, as one channel."""
+        """The same images, which are all grey, with one channel."""
         return dataclasses.replace(self, images=self.images[..., :1])
 
     @cached_property
     def index(self) -> list[dict[str, str]]:
-        """One dictionary an image: its row of `index.csv`."""
+        """One dictionary per image: its row of `index.csv`."""
         with open(self.folder / "index.csv", newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if self.rows is None:
@@ -71,7 +71,7 @@ class PackedDataset:
 
     @property
     def identity(self) -> str:
-        """What `hashes` are of. Two sets of one identity know the same image by the same number."""
+        """What the `hashes` are computed from. Two sets of the same identity give an image the same hash."""
         made_from = self.meta["made_from"]
         if "style" not in made_from:
             return "files"
@@ -81,7 +81,7 @@ class PackedDataset:
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """The first 64 bits of each image file's SHA-256, uint64 `(N,)`: what an image is known by, wherever it lies.
+        """The first 64 bits of each image file's SHA-256, uint64 `(N,)`; they identify an image, wherever it is stored.
 
         Raises:
             ToonGANError: `index.csv` does not fit the images.
@@ -100,7 +100,7 @@ class PackedDataset:
 
     @cached_property
     def labels(self) -> list[dict[str, str]]:
-        """One dictionary an image, attribute name to value; empty where a part is absent."""
+        """One dictionary per image, attribute name to value; the value is empty if the part is absent."""
         return [{name: value for name, value in row.items() if name not in NOT_LABELS} for row in self.index]
 
     @property
@@ -110,7 +110,7 @@ class PackedDataset:
 
 
 def read_meta(folder: Path) -> dict | None:
-    """`meta.json` of a whole packed folder of today's format; None if there is none."""
+    """`meta.json` of a complete packed folder in the current format; None if there is none."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8-sig"))
         pixels = meta["count"] * meta["image_size"] ** 2 * meta.get("channels", 3)
@@ -127,7 +127,7 @@ def open_packed(
 
     Args:
         spread: take them evenly from the whole folder, since neighbours may be of one kind; else from its beginning.
-        among: take them from these rows only, ascending.
+        among: take them from these rows only; ascending.
 
     Raises:
         ToonGANError: the folder is damaged, or holds fewer than `count` images.
@@ -147,7 +147,9 @@ def open_packed(
     if count == len(images):
         return PackedDataset(folder, images, meta, fingerprint)
     if count > there:
-        raise ToonGANError(f"is {count:,}, but {folder} holds {there:,} images; ask for at most that many.", "count")
+        raise ToonGANError(
+            f"is {count:,}, but {folder} holds only {there:,} images; ask for at most that many.", "count"
+        )
     rows = among
     if spread and count < there:
         rows = evenly(np.arange(len(images)) if among is None else among, count)
@@ -158,7 +160,7 @@ def open_packed(
 
 
 def damaged(folder: Path) -> ToonGANError:
-    return ToonGANError(f"{folder} is damaged; delete it to make it anew.")
+    return ToonGANError(f"{folder} is damaged; delete it, and it is made again.")
 
 
 def fingerprint_of(images: np.ndarray) -> str:

@@ -1,9 +1,9 @@
-"""Turn a source into a packed folder: on all cores, in flat memory, resumable.
+"""Turn a source into a packed folder: on all cores, in flat memory, and resumable.
 
-Workers decode; this process alone writes, in the order of the source, so the same
-source gives the same bytes. The folder in the making is `.NAME.part` beside the final
-one, with a journal (SQLite) of what was done. Killed at any moment, it goes on from
-the last entry. At the end it is renamed, whole.
+Workers decode. Only this process writes, in the order of the source, so the same
+source gives the same bytes. The unfinished folder is `.NAME.part` beside the final
+one, with a journal (SQLite) of the work done. After a kill, packing continues from
+the last entry. At the end the folder is renamed as a whole.
 """
 
 import csv
@@ -50,7 +50,7 @@ CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT);
 
 
 def cores() -> int:
-    """Cores this process may use: fewer than the machine has, in a container or a batch job."""
+    """The cores that this process may use, which in a container or a batch job are fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -71,18 +71,18 @@ def pack(
     name: str = "",
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> int:
-    """Pack `source` into `folder`; whatever stands there is replaced at the very end. Gives how many images are new.
+    """Pack `source` into `folder`, which is replaced only at the very end; returns the number of new images.
 
     Args:
         form: what images are to become.
-        meta: what `meta.json` shall say besides counts.
-        limit: stop after that many images; needed where a source has no end.
-        is_current: asked once the folder is ours alone; if another process has just packed it, nothing is done.
+        meta: what `meta.json` should say besides counts.
+        limit: stop after this many images; needed if the source is endless.
+        is_current: called once the folder is locked; if another process has just packed it, nothing is done.
         name: what to call the source in messages.
-        finish: given the folder when all is packed, before it takes its place; may write more files into it.
+        finish: called with the packed folder before it takes its place; may write more files into it.
 
     Raises:
-        ToonGANError: fewer than 64 usable images, a damaged archive, a full disk: says what to do.
+        ToonGANError: fewer than 64 usable images, a damaged archive, or a full disk; says what to do.
     """
     parent = writable_folder(folder.parent)
     with only_one(folder, progress):
@@ -102,7 +102,7 @@ def pack(
             replace_folder(part.folder, folder)
             return part.count - had
         except ToonGANError as error:
-            if not isinstance(error.__cause__, OSError):  # the source is at fault: what it gave is of no use
+            if not isinstance(error.__cause__, OSError):  # the source is at fault, so what it gave is of no use
                 shutil.rmtree(parent / f".{folder.name}.part", ignore_errors=True)
                 drop_if_empty(parent)
             raise
@@ -111,19 +111,19 @@ def pack(
         except (WorkerDied, MemoryError) as error:
             raise ToonGANError(
                 f"A process died while packing {name}, perhaps because memory ran out. Close other programs and run the same "
-                "command again: it goes on from there."
+                "command again to continue."
             ) from error
 
 
 def drop_if_empty(folder: Path) -> None:
-    """Delete a folder that holds nothing but our mark."""
+    """Delete a folder that holds only our mark."""
     with suppress(OSError):
         if [path.name for path in folder.iterdir()] in ([], [MARK]):
             shutil.rmtree(folder)
 
 
 def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: str) -> None:
-    """Run the source's tasks and write what they give, until it ends or `limit` is reached."""
+    """Run the source's tasks and write their outcomes, until the source ends or `limit` is reached."""
     bar = tqdm(
         total=limit or source.amount(part.signature),
         initial=part.count if limit else part.work,
@@ -154,7 +154,7 @@ def fill(part: "Part", source: Source, limit: int | None, progress: bool, name: 
 
 
 def in_order(tasks: Iterator[Task], form: Form) -> Iterator[tuple[Task, list[Outcome]]]:
-    """Each task with its outcomes, in order, computed on all cores; a small job stays in this process."""
+    """Yield each task with its outcomes, in order, computed on all cores; a small job stays in this process."""
     workers = cores()
     first = []
     for task in tasks:
@@ -182,15 +182,16 @@ def in_order(tasks: Iterator[Task], form: Form) -> Iterator[tuple[Task, list[Out
 
 
 class Part:
-    """A packed folder in the making.
+    """An unfinished packed folder.
 
     Attributes:
         count: images written.
-        consumed: files of the source dealt with, whatever became of them.
+        consumed: files of the source processed, with whatever outcome.
         work: the same in the source's unit of progress.
-        enlarged: images that were smaller than asked for.
-        coloured, transparent: images that are not grey, and that have a pixel which is not opaque.
-        busy: in the middle of a task, of which only part is written.
+        enlarged: images that were smaller than the requested size.
+        coloured: images that are not grey.
+        transparent: images with at least one pixel that is not opaque.
+        busy: in the middle of a task that is only partly written.
     """
 
     def __init__(self, folder: Path, signature: dict, form: Form):
@@ -222,7 +223,7 @@ class Part:
         self.journal.commit()
 
     def resume(self) -> bool:
-        """Open what an interrupted run left, if it was made from the very same source."""
+        """Open what an interrupted process left, if it comes from the very same source."""
         path = self.folder / "journal.sqlite"
         if not path.exists():
             return False
@@ -233,7 +234,7 @@ class Part:
             if same and pixels >= int(self.state("count")) * self.image_bytes:
                 return True
         except (sqlite3.DatabaseError, OSError, TypeError) as error:
-            if system_error(error) is not None:  # the disk's fault, not the journal's: what was packed may be good
+            if system_error(error) is not None:  # not the journal's fault: what was packed may be good
                 raise
         self.journal.close()
         return False
@@ -285,7 +286,7 @@ class Part:
             self.journal.executemany("INSERT OR IGNORE INTO columns VALUES (?)", [[name] for name in labels])
 
     def passed(self, task: Task) -> None:
-        """A task is dealt with; every now and then, write that down."""
+        """Count a finished task; now and then, commit."""
         self.consumed += task.size
         self.work += task.work
         self.busy = False
@@ -293,7 +294,7 @@ class Part:
             self.commit()
 
     def commit(self) -> None:
-        """Pixels first, then the entry that says they are there: a journal never promises too much."""
+        """Write the pixels before the entry that says they are there: the journal never promises too much."""
         self.images.flush()
         os.fsync(self.images.fileno())
         self.remember(**{name: getattr(self, name) for name in COUNTERS})
@@ -301,13 +302,13 @@ class Part:
         self.last_commit = time.monotonic()
 
     def left_out(self) -> dict[str, int]:
-        """Files left out, by reason, most first."""
+        """How many files were left out, by reason, most frequent first."""
         return dict(
             self.journal.execute("SELECT reason, COUNT(*) FROM left_out GROUP BY reason ORDER BY COUNT(*) DESC, reason")
         )
 
     def beyond(self) -> dict | None:
-        """Of the images that were not square, how much of their longer side is beyond the square."""
+        """For images that were not square, how much of their longer side lies outside the square."""
         rows = self.journal.execute("SELECT beyond FROM pictures WHERE beyond > 0")
         shares = np.fromiter((share for (share,) in rows), float)
         if not len(shares):
@@ -343,12 +344,12 @@ class Part:
         }
         text = json.dumps(value, indent=2, ensure_ascii=False)
         if re.search("[\ud800-\udfff]", text):
-            text = json.dumps(value, indent=2)  # the name of a folder that is no text: escaped, it comes back as it was
+            text = json.dumps(value, indent=2)  # an undecodable folder name is escaped, so that it can be restored
         (self.folder / "meta.json").write_text(text + "\n", encoding="utf-8")
         self.write_preview()
 
     def write_preview(self) -> None:
-        """Images from all over the set, as they will be trained on, in one sheet."""
+        """Write a sheet of images from the whole set, as they will be trained on."""
         images = np.load(self.folder / "images.npy", mmap_mode="r")
         save_image(to_image(tile(images[evenly(np.arange(self.count), PREVIEW)])), self.folder / "preview.png")
 
@@ -366,10 +367,10 @@ class Part:
                 writer.writerow([source, sha256.hex(), *(labels.get(name, "") for name in columns)])
 
     def close(self) -> None:
-        with suppress(OSError, sqlite3.Error):  # where the disk is full, the last entry stands
+        with suppress(OSError, sqlite3.Error):  # if the disk is full, the last entry counts
             if not self.busy:
                 self.commit()
-        # Of an unfinished task nothing is kept: it is done again.
+        # Nothing is kept of an unfinished task; it is done again.
         self.journal.rollback()
         self.journal.close()
         with suppress(OSError):
@@ -377,12 +378,12 @@ class Part:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A journal. It needs no locks of the disk's, which some have not: its folder is locked already."""
+    """Open a journal. It needs no file locks, which some disks lack, since its folder is locked already."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?nolock=1", uri=True)
 
 
 def npy_header(count: int, form: Form) -> bytes:
-    """The header of `images.npy`; of the same length for every count, so that it can be written last."""
+    """The header of `images.npy`. Its length is the same for every count, so it can be written last."""
     buffer = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, form.image_size, form.image_size, form.channels)}
     np.lib.format.write_array_header_1_0(buffer, header)
@@ -398,7 +399,7 @@ def too_few(part: Part, name: str) -> ToonGANError:
     )
 
 
-# What sqlite calls by names of its own, as the system's errors.
+# SQLite's errors, as errors of the system.
 SYSTEM_ERRORS = {
     "SQLITE_FULL": errno.ENOSPC,
     "SQLITE_READONLY": errno.EACCES,
@@ -409,25 +410,25 @@ SYSTEM_ERRORS = {
 
 
 def system_error(error: Exception) -> OSError | None:
-    """What the system said to sqlite; None if that is not what went wrong."""
+    """The system's error behind one of SQLite's; None if there is none."""
     name = getattr(error, "sqlite_errorname", "")
     code = next((code for start, code in SYSTEM_ERRORS.items() if name.startswith(start)), None)
     return None if code is None else OSError(code, os.strerror(code))
 
 
 def cannot_pack(error: Exception, part: Part | None, folder: Path) -> ToonGANError:
-    """What to say when `folder` cannot be written; what was packed so far is kept."""
+    """The error to raise when `folder` cannot be written; says that what was packed is kept."""
     if isinstance(error, sqlite3.Error):
         error = system_error(error) or OSError(errno.EIO, str(error))
     problem = cannot_write(folder, error)
     if part is None:
         return problem
     so_far = f"{part.count:,} images, {part.count * part.image_bytes / 1e6:,.0f} MB"
-    return ToonGANError(f"{problem} What is packed so far is kept ({so_far}), and it goes on from there.")
+    return ToonGANError(f"{problem} What is packed so far is kept ({so_far}), and packing continues from there.")
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; a kill between the two renames is mended by `mend`."""
+    """Replace `folder` with `new`; `mend` repairs what a kill between the two renames leaves."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -438,7 +439,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def mend(folder: Path) -> None:
-    """Mend what a kill during `replace_folder` left, if it left anything."""
+    """Repair what a kill during `replace_folder` left, if anything."""
     if folder.with_name(f".{folder.name}.old").exists() or any(folder.glob("journal.sqlite*")):
         with only_one(folder, False):
             recover(folder)
@@ -456,13 +457,13 @@ def recover(folder: Path) -> None:
 
 def tidy(folder: Path) -> None:
     for leftover in folder.glob("journal.sqlite*"):
-        with suppress(OSError):  # next time, then
+        with suppress(OSError):  # then the next time
             leftover.unlink()
 
 
 @contextmanager
 def only_one(folder: Path, progress: bool) -> Iterator[None]:
-    """Let one process at a time make a folder; the others wait, and say so."""
+    """Let one process at a time make a folder; the others print a line and wait."""
 
     def say(taken: Taken) -> None:
         if progress:

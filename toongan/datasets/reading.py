@@ -10,16 +10,16 @@ import numpy as np
 from .holdout import FILM_BITS
 from .images import ending, images_in, what_it_is
 from .names import stem
-from .outcomes import EMPTY, LFS, NOT_A_IMAGE, WEB_PAGE, Form, Labels, LeftOut, Outcome, Unusable, Usable
+from .outcomes import EMPTY, LFS, NOT_AN_IMAGE, WEB_PAGE, Form, Labels, LeftOut, Outcome, Unusable, Usable
 from .packed import NOT_LABELS
 
 CSV_BYTES = 1 << 16
-# Raised when the same files would give other pixels, so that what was packed before is packed anew.
+# Increased when the same files would give other pixels, so that earlier folders are packed again.
 READING = 2
 
 
 def reading() -> dict:
-    """What decides, beside the files, which pixels they give."""
+    """What, besides the files, decides the pixels that they give."""
     return {"reading": READING, "heic": importlib.util.find_spec("pillow_heif") is not None}
 
 
@@ -28,9 +28,9 @@ def is_label_file(name: str) -> bool:
 
 
 def read_attributes(data: bytes) -> dict[str, str] | None:
-    """Cartoon Set's label file, lines of `name, index, count`, as name to index; None if it is another kind of file.
+    """Read a label file of Cartoon Set, with lines of `name, index, count`, as name to index; None for any other file.
 
-    Editors and spreadsheets may have saved it anew: in UTF-16, with a byte order mark, with semicolons or tabs.
+    Editors and spreadsheets may have saved it again in UTF-16, with a byte order mark, or with semicolons or tabs.
     """
     try:
         text = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
@@ -51,7 +51,7 @@ def outcomes_of(source: str, data: bytes, form: Form, labels: dict[str, str]) ->
         if attributes is not None:
             return [Labels(stem(source), attributes)]
         reason = what_it_is(data)
-        return [LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_A_IMAGE)]
+        return [LeftOut(source, reason if reason in (LFS, WEB_PAGE) else NOT_AN_IMAGE)]
     own, found = hashlib.sha256(data).digest(), []
     try:
         for seen in images_in(data, form):
@@ -59,11 +59,11 @@ def outcomes_of(source: str, data: bytes, form: Form, labels: dict[str, str]) ->
             if seen.frame is not None:
                 name, digest = f"{source}#{seen.frame}", digest_of_frame(own, seen.pixels)
             found.append(Usable(name, digest, seen.pixels, labels, seen.enlarged, seen.beyond))
-    except Unusable as error:  # of a film that is cut short, the frames before that are used
+    except Unusable as error:  # from a film that is cut short, the frames before the cut are used
         found.append(LeftOut(source, *error.args))
     return found
 
 
 def digest_of_frame(film: bytes, pixels: np.ndarray) -> bytes:
-    """What a frame is known by: it begins as its film does, so that all frames of one film are held out, or none."""
+    """The digest of a frame; it begins like that of its film, so that all frames of a film are held out, or none."""
     return film[: FILM_BITS // 8] + hashlib.sha256(film + pixels.tobytes()).digest()[: 32 - FILM_BITS // 8]

@@ -26,7 +26,7 @@ MAX_HEADER_BYTES = 256 << 10
 
 
 class CarefulTarInfo(tarfile.TarInfo):
-    """A header that promises nothing it cannot: no size below zero, no name of a gigabyte."""
+    """A header with checked values: no negative size, no name of a gigabyte."""
 
     HEADERS = (
         *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -40,7 +40,7 @@ class CarefulTarInfo(tarfile.TarInfo):
 
 
 def tar_members(path: Path, skip: int) -> Iterator[tuple[str, bytes | LeftOut, int]]:
-    """Names and contents of all members, or why there is none, and how many bytes of the archive they took."""
+    """Name, content (or why there is none), and bytes of the archive, for every member after the first `skip`."""
     number = reached = after = 0
     hidden, visible, growth = [], False, Growth(path)
     try:
@@ -49,7 +49,7 @@ def tar_members(path: Path, skip: int) -> Iterator[tuple[str, bytes | LeftOut, i
             tarfile.open(fileobj=raw, mode="r:*", tarinfo=CarefulTarInfo) as archive,
         ):
             for number, member in enumerate(archive):
-                archive.members = []  # else it remembers every member it has passed
+                archive.members = []  # otherwise it remembers every member
                 check_members(path, number)
                 if archive.offset <= after or member.size < 0:  # it would loop forever
                     raise EOFError
@@ -64,8 +64,8 @@ def tar_members(path: Path, skip: int) -> Iterator[tuple[str, bytes | LeftOut, i
                 content = tar_content(archive, member, name, raw, growth)
                 before, reached = reached, raw.tell()
                 yield printable(name), content, reached - before
-            # tarfile takes a damaged header for the end. The true end is a block of zeros; behind it, a
-            # compressed archive has its checksum, which is compared once all is read.
+            # tarfile takes a damaged header for the end. The true end is a block of zeros. After it, a
+            # compressed archive has a checksum, which is compared once everything is read.
             archive.fileobj.seek(archive.offset)
             if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise EOFError
@@ -75,7 +75,7 @@ def tar_members(path: Path, skip: int) -> Iterator[tuple[str, bytes | LeftOut, i
                 yield printable(name), LeftOut(printable(name), HIDDEN), 0
     except ToonGANError:
         raise
-    except Exception as error:  # tarfile, fed with garbage, raises whatever it trips over
+    except Exception as error:  # tarfile may raise anything when it is fed garbage
         if is_disk_error(error):
             raise cannot_read(path, error) from error
         raise UnusableArchive(path, f"damaged or cut short after {number:,} files") from error

@@ -1,8 +1,8 @@
 """A pool of processes that notices when one of them dies.
 
-`ProcessPoolExecutor` collects every answer from one pipe that all its processes write to. One that is killed in the
-middle of an answer (out of memory, say) leaves it waiting for the rest forever. Here each process has a pipe of
-its own, which ends when the process does.
+In `ProcessPoolExecutor`, all processes write their answers to a single pipe. If one is killed in the middle of an
+answer, for example for lack of memory, the pool waits for the rest forever. Here each process has its own pipe, which
+closes when the process ends.
 """
 
 import multiprocessing
@@ -19,19 +19,19 @@ from typing import Any
 
 
 class WorkerDied(Exception):
-    """A process ended before it gave its answer."""
+    """A process ended before it answered."""
 
 
 class Workers:
-    """Run functions in `count` processes, in the order in which they come; use it in a `with`.
+    """Run functions in `count` processes, in the order of submission; use it in a `with` statement.
 
-    On leaving, what has begun is finished, what has not is dropped.
+    On exit, calls that have begun are finished, and the others are dropped.
     """
 
     def __init__(self, count: int):
-        # spawn: safe beside torch's threads, and the same on every system.
+        # spawn is safe beside torch's threads, and works the same on every system.
         context = multiprocessing.get_context("spawn")
-        self.threads = ThreadPoolExecutor(count)  # one for each process: they wait for its answer
+        self.threads = ThreadPoolExecutor(count)  # one for each process, to wait for its answer
         self.pipes: list[Connection] = []
         self.free: SimpleQueue[Connection] = SimpleQueue()
         self.processes = []
@@ -40,7 +40,7 @@ class Workers:
             process = context.Process(target=answer, args=(theirs,), daemon=True)
             with main_hidden():
                 process.start()
-            theirs.close()  # or the pipe would stay open without the process
+            theirs.close()  # otherwise the pipe would stay open after the process ends
             self.processes.append(process)
             self.pipes.append(ours)
             self.free.put(ours)
@@ -71,7 +71,7 @@ class Workers:
     def __exit__(self, *_) -> None:
         self.threads.shutdown(wait=True, cancel_futures=True)
         for pipe in self.pipes:
-            pipe.close()  # which is how a process learns that it is no longer needed
+            pipe.close()  # this tells a process that it is no longer needed
         for process in self.processes:
             process.join()
 
@@ -80,8 +80,8 @@ class Workers:
 def main_hidden() -> Iterator[None]:
     """Keep new processes from running the program that starts them.
 
-    They would import it, for functions of its own; ours are all in the package. A script without
-    `if __name__ == "__main__"` would then begin all over in each of them.
+    They would import it, in case it defines functions for them; ours are all in the package. A script without
+    `if __name__ == "__main__"` would then start over in each process.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -92,8 +92,8 @@ def main_hidden() -> Iterator[None]:
 
 
 def answer(pipe: Connection) -> None:
-    """What each process does, until the other end of its pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent answers it
+    """Answer calls until the other end of the pipe is closed; each process runs this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent handles it
     with suppress(EOFError, OSError):
         while True:
             function, args = pipe.recv()

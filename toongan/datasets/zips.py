@@ -41,9 +41,9 @@ UTF8_FLAG = 0x800
 
 
 class LenientFile(io.BufferedReader):
-    """A zip file, of which names that are said to be UTF-8, and are not, come as plain bytes.
+    """A zip file in which names that are wrongly marked as UTF-8 are read as plain bytes.
 
-    `zipfile` gives up the whole archive for one of them.
+    `zipfile` would reject the whole archive for one such name.
     """
 
     ENTRY = struct.Struct("<4s4xH18x3H8xL")  # signature, flags, lengths of name, extra, comment; place of the file
@@ -89,7 +89,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     with LenientFile(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except Exception as error:  # zipfile, fed with garbage, raises whatever it trips over
+        except Exception as error:  # zipfile may raise anything when it is fed garbage
             if is_disk_error(error):
                 raise cannot_read(path, error) from error
             raise UnusableArchive(path, f"damaged or cut short ({error})") from error
@@ -99,21 +99,21 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def zip_name(member: zipfile.ZipInfo, broken: frozenset[int]) -> str:
-    """A member's name; `broken` are the places of those whose names are said to be UTF-8 and are not."""
+    """A member's name; `broken` holds the offsets of members whose names are wrongly marked as UTF-8."""
     name = member.filename
-    if not member.flag_bits & UTF8_FLAG and not name.isascii():  # `zipfile` takes them for a code page of 1981
+    if not member.flag_bits & UTF8_FLAG and not name.isascii():  # `zipfile` assumes a code page of 1981
         with_bytes = name.encode("cp437", "replace")
         if is_utf8(with_bytes):
             name = with_bytes.decode("utf-8")
         elif member.header_offset in broken:
             name = with_bytes.decode("utf-8", "surrogateescape")
-    if member.create_system == 0:  # DOS, and programs that wrote its separators
+    if member.create_system == 0:  # DOS, and programs that write its separators
         name = name.replace("\\", "/")
     return name.removeprefix("./")
 
 
 def zip_members(path: Path, skip: int) -> Iterator[Member]:
-    """Names and contents of all members, or why there is none; the first `skip` are passed over."""
+    """Name and content (or why there is none) of every member after the first `skip`."""
     with open_zip(path) as archive:
         broken = archive.fp.offsets or frozenset()
         names = [zip_name(member, broken) for member in archive.filelist]
@@ -139,7 +139,7 @@ def zip_members(path: Path, skip: int) -> Iterator[Member]:
 
 
 def own_folders(names: list[str]) -> tuple[str, ...]:
-    """Folders in an archive that this program wrote, each with a slash at its end; never the whole of it."""
+    """Folders in an archive that this program wrote, each with a final slash; never the archive as a whole."""
     marks = {".toongan", "images.npy", "meta.json", "run.json", "G.pth", "last.pt", "samples-000.png", "losses.png"}
     found = defaultdict(set)
     for name in names:
@@ -150,7 +150,7 @@ def own_folders(names: list[str]) -> tuple[str, ...]:
 
 
 def overlaps(archive: zipfile.ZipFile) -> set[int]:
-    """Places of members that reach into the next: by that, ten megabytes become petabytes."""
+    """Offsets of members that overlap the next one; with this trick, ten megabytes become petabytes."""
     members = sorted(archive.filelist, key=lambda member: member.header_offset)
     nexts = [*(member.header_offset for member in members), archive.start_dir][1:]
     return {
@@ -179,7 +179,7 @@ def zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, gr
             if size > spare:
                 if reason is None:
                     data += file.read(PEEK_BYTES)
-                    if not (most := most_bytes(data)) and made_like_an_image(data):  # its size is further on
+                    if not (most := most_bytes(data)) and made_like_an_image(data):  # its size comes later in the file
                         data += file.read(max(0, size - len(data)))
                         most = most_bytes(data)
                     if size > most:
@@ -187,7 +187,7 @@ def zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, gr
                         size -= most
                 if reason is not None:
                     growth.add(size)
-            return reason or data + file.read(max(0, member.file_size - len(data)))  # zipfile unpacks what is asked for
+            return reason or data + file.read(max(0, member.file_size - len(data)))  # zipfile unpacks only what is read
     except ToonGANError:
         raise
     except Exception as error:  # garbage between two members
@@ -203,9 +203,9 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> AbstractCo
 
 
 class Squeezed:
-    """A member packed by bzip2 or LZMA, to be read piece by piece.
+    """A member packed by bzip2 or LZMA, read piece by piece.
 
-    `zipfile` unpacks it at once, however little of it is asked for: a kilobyte of bzip2 can become gigabytes.
+    `zipfile` unpacks all of it at once, however little is requested, and a kilobyte of bzip2 can become gigabytes.
     """
 
     def __init__(self, file: BinaryIO, member: zipfile.ZipInfo):
@@ -218,7 +218,7 @@ class Squeezed:
         self.packed = file.read(member.compress_size)
         if member.compress_type == zipfile.ZIP_BZIP2:
             self.unpacker = bz2.BZ2Decompressor()
-        else:  # as a file of LZMA alone, whose header names no size
+        else:  # as a plain LZMA file, whose header states no size
             self.unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_FILE_BYTES)
             self.packed = self.packed[4:9] + b"\xff" * 8 + self.packed[9:]
         self.member, self.left, self.check = member, member.file_size, 0

@@ -1,6 +1,6 @@
 """Devices: what a run computes on, decided once.
 
-In: a configuration's device and precision, and what torchrun says of other processes.
+In: the device and precision of a configuration, and what torchrun says about other processes.
 Out: a `Machine`: the device, the precision, whether steps are recorded as CUDA graphs, and the `World` of ranks.
 Imported by: `runs`, `evaluation` and the command line. It imports plain modules only.
 """

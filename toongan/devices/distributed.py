@@ -1,8 +1,8 @@
 """One run on several GPUs or machines: `torchrun --nproc-per-node N -m toongan -- train ...`, on torch.distributed.
 
-Every rank computes its share of each batch, the gradients are averaged, and all make the same step. So the batch size is
-that of all ranks together, and how many there are changes what is computed by no more than rounding (and, on the CPU, by
-batch norm, which there sees a rank's share only). Rank 0 decides, speaks and writes.
+Every rank computes its share of each batch, the gradients are averaged, and all ranks make the same step. The batch
+size is the total over all ranks, so the number of ranks changes the result by rounding only. (On the CPU, batch norm
+differs too: it sees only the share of its rank.) Rank 0 decides, prints and writes.
 """
 
 import gc
@@ -20,14 +20,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ToonGANError
 
-# Ranks wait for one another while one of them downloads a data set. A rank that died is noticed by torchrun, not by this.
+# Ranks wait for each other while one of them downloads a data set. torchrun notices dead ranks; this time-out does not.
 PATIENCE = timedelta(hours=6)
 
 
 class Replica(DistributedDataParallel):
-    """A net whose gradients are averaged over all ranks, while they are wanted.
+    """A net whose gradients are averaged over all ranks, as long as they are wanted.
 
-    In G's step, D only passes gradients on and keeps none: DistributedDataParallel would wait for them forever.
+    In G's update, D only passes gradients on and keeps none; DistributedDataParallel would wait for them forever.
     """
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -38,11 +38,11 @@ class Replica(DistributedDataParallel):
 
 @dataclass(frozen=True)
 class World:
-    """The ranks that train together. Alone, every method gives back what it was given.
+    """The ranks that train together. For a single rank, every method returns its argument.
 
     Attributes:
-        rank: number of this process among all.
-        size: how many there are.
+        rank: the number of this process.
+        size: the number of processes.
     """
 
     rank: int = 0
@@ -50,46 +50,46 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process decides, speaks and writes."""
+        """Whether this process decides, prints and writes."""
         return self.rank == 0
 
     def check_share(self, batch_size: int) -> None:
         """
         Raises:
-            ToonGANError: not every rank would get as many images of a batch, two at least.
+            ToonGANError: the ranks would not get equal shares of a batch, of two images at least.
         """
         if batch_size % self.size or batch_size < 2 * self.size:
             raise ToonGANError(
-                f"is {batch_size} for all {self.size} processes together, which share it evenly; try {64 * self.size}.",
+                f"is {batch_size} for all {self.size} processes together, which must share it evenly; try {64 * self.size}.",
                 "batch_size",
             )
 
     def share(self, batch: torch.Tensor) -> torch.Tensor:
-        """This rank's rows of a batch; those of all ranks are disjoint and together all of it."""
+        """This rank's rows of a batch; the shares are disjoint and together make up the batch."""
         return batch[self.rank :: self.size]
 
     def synced(self, net: nn.Module, device: torch.device) -> nn.Module:
-        """The net with batch norm over all ranks, on a GPU; PyTorch has none for the CPU."""
+        """The net with batch norm over all ranks on a GPU; PyTorch has no such layer for the CPU."""
         return nn.SyncBatchNorm.convert_sync_batchnorm(net) if self.size > 1 and device.type == "cuda" else net
 
     def replica(self, net: nn.Module) -> nn.Module:
         """What to compute gradients with; shares its weights with `net`."""
         if self.size == 1:
             return net
-        # Buffers stay a rank's own: batch norm's are not read in training, spectral norm's are equal everywhere.
+        # Each rank keeps its own buffers: batch norm's are not read in training, spectral norm's are equal everywhere.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the option's new name is not in every PyTorch we run on
+            warnings.simplefilter("ignore", FutureWarning)  # not every PyTorch we support knows the option's new name
             return Replica(net, broadcast_buffers=False)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """The mean over all ranks, on the device, without waiting for it."""
+        """The mean over all ranks, on the device; does not wait for the result."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Whether the flag is set on any rank."""
         if self.size == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
@@ -101,7 +101,7 @@ class World:
 
         Raises:
             ToonGANError: rank 0 found an error.
-            SystemExit: the same, on the others: one sentence is enough.
+            SystemExit: the same error, on the other ranks, since one message is enough.
         """
         if self.size == 1:
             return decide()
@@ -122,7 +122,7 @@ class World:
 
 
 def launched() -> World:
-    """The ranks that torchrun says it started; one alone without it."""
+    """The ranks that torchrun started; a single one without it."""
     try:
         return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     except (KeyError, ValueError):
@@ -130,12 +130,12 @@ def launched() -> World:
 
 
 def restarted() -> bool:
-    """Whether torchrun started this process again after one had died."""
+    """Whether torchrun started this process again after one died."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def local_device(device: torch.device) -> torch.device:
-    """This rank's GPU among those of its machine.
+    """The GPU of this rank.
 
     Raises:
         ToonGANError: there are more ranks than GPUs.
@@ -149,10 +149,10 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def meeting_place() -> dist.Store:
-    """The store in which ranks find one another's addresses.
+    """The store in which ranks find each other's addresses.
 
-    torchrun keeps it when it starts ranks again, so the addresses of the dead must not be taken for new ones. Machines
-    count restarts each for itself: several of them need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 instead.
+    torchrun keeps the store when it restarts ranks, so addresses of dead ranks must not be taken for new ones. Each
+    machine counts restarts by itself, so several machines need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 instead.
     """
     store, _, _ = next(dist.rendezvous("env://"))
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
@@ -161,7 +161,7 @@ def meeting_place() -> dist.Store:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[World]:
-    """Meet the other ranks, and part from them at the end."""
+    """Join the other ranks, and leave them at the end."""
     world = launched()
     if world.size == 1:
         yield world
@@ -171,5 +171,5 @@ def join(device: torch.device) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=meeting_place(), rank=world.rank, world_size=world.size, timeout=PATIENCE)
     yield world
-    gc.collect()  # replicas hold on to the group's threads, which must end before Python does
+    gc.collect()  # replicas keep the group's threads alive, which must end before Python does
     dist.destroy_process_group()  # not after an error: it would wait for ranks that may be gone

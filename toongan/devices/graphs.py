@@ -1,6 +1,6 @@
-"""A training step recorded once as a CUDA graph, then replayed: one launch instead of some three hundred.
+"""A training step recorded once as a CUDA graph, then replayed: one launch instead of about three hundred.
 
-At 64 px a fast GPU computes a step in less time than Python needs to ask for it.
+At 64 px, a fast GPU computes a step in less time than Python needs to launch it.
 """
 
 import threading
@@ -11,20 +11,20 @@ import torch
 
 WARM_UP = 3
 TOLERANCE = 0.1
-# Held while a step is recorded: until then no other thread may wait for the device.
+# Held while a step is recorded; meanwhile no other thread may wait for the device.
 quiet = threading.Lock()
 
 
 class StepGraph:
-    """A recorded step; calling it makes the same step with another batch and other latent vectors.
+    """A recorded step; a call makes the same step with another batch and other latent vectors.
 
     Args:
-        step: takes `(batch, latent)` and gives its values. What else it reads stays where it is, and it changes nothing
-            but `tensors`.
-        tensors: all that a step changes; as before afterwards.
+        step: takes `(batch, latent)` and returns its values. Everything else that it reads stays in place, and it
+            changes nothing but `tensors`.
+        tensors: everything that a step changes; recording restores their values.
 
     Raises:
-        RuntimeError: this step cannot be recorded, or its recording does something else than the step.
+        RuntimeError: this step cannot be recorded, or the recording gives other results than the step.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class StepGraph:
         home, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(home)
         self.graph, chance = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state()
-        # Whatever happens, the stream and the chances are those that were: a capture that fails leaves its own behind.
+        # Whatever happens, restore the stream and the random state: a failed capture leaves its own behind.
         with torch.cuda.stream(side), quiet, restored(chance):
-            for _ in range(WARM_UP):  # libraries choose kernels and take memory in their first steps
+            for _ in range(WARM_UP):  # libraries choose kernels and allocate memory in the first steps
                 step(self.batch, self.latent)
             put_back(tensors, before)
             wanted_values = step(self.batch, self.latent)
@@ -73,7 +73,7 @@ class StepGraph:
 
 @contextmanager
 def restored(chance: torch.Tensor) -> Iterator[None]:
-    """Give the device's random numbers their state back."""
+    """Restore the state of the device's random numbers."""
     try:
         yield
     finally:

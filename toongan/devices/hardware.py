@@ -14,10 +14,10 @@ from ..errors import ToonGANError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes cuda, then mps, then cpu; a GPU that this PyTorch cannot compute on is passed over, and named.
+    """The device of a name. `auto` takes cuda, then mps, then cpu; if this PyTorch cannot use a GPU, it says so.
 
     Raises:
-        ToonGANError: the device asked for is not on this machine, or cannot be used.
+        ToonGANError: this machine lacks the device, or cannot use it.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -31,15 +31,15 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(kind)
         if (problem := fault(device)) is None:
             return device
-        what = f"{describe(device)}, which this PyTorch cannot compute on ({problem})"
+        what = f"{describe(device)}, which this PyTorch cannot use ({problem})"
         if name != "auto":
             raise ToonGANError(f"{name} is {what}; use auto or cpu.", "device")
-        print(f"The GPU of this machine is {what}: it is passed over.", file=sys.stderr, flush=True)
-    raise AssertionError("a CPU is always there")
+        print(f"The GPU of this machine is {what}; it is not used.", file=sys.stderr, flush=True)
+    raise AssertionError("there is always a CPU")
 
 
 def fault(device: torch.device) -> str | None:
-    """What is wrong with a GPU, tried by one small operation: some are there, and too old; None for nothing."""
+    """What is wrong with a GPU, found by one small operation, since some are too old; None if it works."""
     if device.type == "cpu":
         return None
     try:
@@ -50,9 +50,9 @@ def fault(device: torch.device) -> str | None:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32.
+    """The precision of a name. `auto` takes bf16 where the hardware is fast at it, fp16 on older CUDA GPUs, else fp32.
 
-    See `cpu_is_fast_at_bf16` for which CPUs count as fast.
+    `cpu_is_fast_at_bf16` says which CPUs count as fast.
     """
     if name != "auto":
         return name
@@ -62,14 +62,14 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def cpu_is_fast_at_bf16() -> bool:
-    """Those with AMX tiles are, and AMD's with AVX-512 bf16; one of another maker knew bf16 and was slower in it."""
+    """True with AMX tiles, and on AMD with AVX-512 bf16; on another maker's CPU without tiles, bf16 was slower."""
     return (
         torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported() and "AuthenticAMD" in cpu_vendor()
     )
 
 
 def cpu_vendor() -> str:
-    """What the system says of who made the processor, in whatever form."""
+    """The maker of the processor, in whatever form the system gives it."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
@@ -78,12 +78,12 @@ def cpu_vendor() -> str:
 
 @contextmanager
 def kernels(device: torch.device, deterministic: bool, strict: bool = True) -> Iterator[None]:
-    """While it lasts, a GPU computes by kernels that give the same bytes every time, or by the fastest.
+    """Within this context, a GPU uses kernels that give the same bytes every time, or the fastest ones.
 
-    On the CPU they are the same.
+    On the CPU the two are the same.
 
     Args:
-        strict: whether an operation that has no such kernel is an error, or a warning.
+        strict: whether an operation without a deterministic kernel is an error or a warning.
     """
     if device.type != "cuda":
         yield
@@ -101,7 +101,7 @@ def kernels(device: torch.device, deterministic: bool, strict: bool = True) -> I
 
 
 def keep_memory() -> None:
-    """Have glibc keep what a step frees for the next one: handed back to Linux, it would come back page by page, zeroed anew."""
+    """Have glibc keep the memory that a step frees; from Linux it would come back page by page, zeroed again."""
     if platform.libc_ver()[0] == "glibc":
         libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # as in malloc.h
         libc.mallopt(trim_threshold, 2**30)
@@ -119,7 +119,7 @@ def describe(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes free on a GPU; None where there is no telling."""
+    """Free bytes on a GPU; None if they are unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -132,7 +132,7 @@ def counted(number: int, name: str) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given: for honest timing."""
+    """Wait until the device has finished all its work, so that timings are honest."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""What a run computes on: decided once, at its start, and handed down."""
+"""What a run computes on, decided once at its start and handed down."""
 
 import shlex
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ class Machine:
 
     Attributes:
         device: where the nets are.
-        precision: of their forward passes: fp32, bf16 or fp16.
-        graphs: whether a training step is recorded as a CUDA graph: not where ranks wait for one another, or where bytes
+        precision: fp32, bf16 or fp16, for the forward passes.
+        graphs: whether a training step is recorded as a CUDA graph. It is not if ranks wait for each other, or if bytes
             must repeat.
-        world: the ranks that train together, this process being one.
-        memory_format: of weights and feature maps.
+        world: the ranks that train together, this process included.
+        memory_format: the memory format of weights and feature maps.
     """
 
     device: torch.device
@@ -35,10 +35,10 @@ class Machine:
     @classmethod
     @contextmanager
     def joined(cls, config: TrainConfig) -> Iterator["Machine"]:
-        """Choose as `config` says, and meet the other ranks if there are any; part from them at the end.
+        """Choose as `config` says, join the other ranks if there are any, and leave them at the end.
 
         Raises:
-            ToonGANError: the device asked for is not there.
+            ToonGANError: this machine lacks the requested device.
         """
         device = distributed.local_device(hardware.choose_device(config.device))
         hardware.keep_memory()
@@ -56,40 +56,41 @@ class Machine:
 
     @property
     def base_channels(self) -> int:
-        """The width of nets that it trains in minutes."""
+        """The width of nets that this machine trains in minutes."""
         return 16 if self.device.type == "cpu" else 64
 
     def place(self, net: nn.Module) -> nn.Module:
-        """The net on the device, its batch norm over all ranks."""
+        """The net on the device, with batch norm over all ranks."""
         return self.world.synced(net, self.device).to(self.device, memory_format=self.memory_format)
 
     def idle_gpus(self, config: TrainConfig) -> str | None:
-        """How to use the other GPUs of this machine, if there are any and nobody does."""
+        """How to use the other GPUs of this machine, if it has any that this run does not use; else None."""
         gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.world.size == 1 else 1
         if gpus == 1:
             return None
         options = f"train {shlex.join(options_of(config))}"
-        return f"This machine has {gpus} GPUs, of which one trains. All of them: torchrun --nproc-per-node {gpus} -m toongan -- {options}"
+        launch = f"torchrun --nproc-per-node {gpus} -m toongan -- {options}"
+        return f"This machine has {gpus} GPUs, and this run uses one. To use all: {launch}"
 
     def upload(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the CPU on the device; a GPU fetches it while the host goes on."""
+        """Copy a CPU tensor to the device; a GPU fetches it while the host continues."""
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
     def autocast(self) -> AbstractContextManager:
-        """The context in which both nets' forward passes run."""
+        """The context for the forward passes of both nets."""
         if self.precision == "fp32":
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales losses so that gradients fit half precision; idle in any other."""
+        """The scaler that makes gradients fit fp16; it does nothing in any other precision."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def adam_options(self, rate: float) -> dict:
-        """Options of an optimiser. A recorded step reads the rate from a tensor, since it would repeat a number forever."""
+        """Options of an optimiser. A recorded step needs the learning rate as a tensor; a number would never change."""
         return {
             "lr": torch.tensor(rate, device=self.device) if self.graphs else rate,
             "fused": self.device.type in ("cpu", "cuda"),

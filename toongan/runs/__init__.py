@@ -1,7 +1,7 @@
-"""Runs: from a configuration to `G.pth` and `D.pth`. The story is told in `training_loop.py`; the rest is what it calls.
+"""Runs: from a configuration to `G.pth` and `D.pth`. `training_loop.py` tells the story; the rest is what it calls.
 
 In: a `TrainConfig`, a packed data set, a machine.
-Out: a `Run`: nets, curves, sample grids, checkpoints; and new faces drawn with its generator.
+Out: a `Run`: nets, curves, sample grids and checkpoints; also new faces from its generator.
 Imported by: `evaluation` and the command line. It imports `datasets`, `devices`, `system`, lessons and plain modules.
 """
 

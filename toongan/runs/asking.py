@@ -1,4 +1,4 @@
-"""What a generator can be asked for: taken from the labels of the data, and from a wish in words."""
+"""What a generator can be asked for: attributes from the labels of the data, and wishes in words."""
 
 import base64
 import difflib
@@ -14,40 +14,40 @@ from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, evenly
 from ..errors import ToonGANError
 
-EXAMPLES = 4096  # real images whose attributes a run remembers, to draw like the data what is not asked for
-NONE = "none"  # how a part that is absent is called in words
+EXAMPLES = 4096  # real images whose attributes a run remembers, so that what is not asked for is drawn as in the data
+NONE = "none"  # the word for an absent part
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a generator learns to draw on request, and how the images have it.
+    """What a generator learns to draw on request, and the attributes of the images.
 
     Attributes:
-        numbers: attributes of all images `(N, attributes)`, as numbers of their values.
+        numbers: the attributes of all images, `(N, attributes)`, each as the number of its value.
     """
 
     attributes: Attributes
     numbers: torch.Tensor
 
     def wishes(self, rows: torch.Tensor) -> torch.Tensor:
-        """What some images have, as one asks for it: `(len(rows), attributes.length)`."""
+        """The attributes of some images, as wishes `(len(rows), attributes.length)`."""
         return self.attributes.one_hot(self.numbers[rows])
 
 
 def asked_of(
     config: TrainConfig, data: PackedDataset, split: Split, saved: dict | None, say: Callable[[str], None]
 ) -> Asked | None:
-    """What the run is to draw on request; None if nothing.
+    """What the run learns to draw on request; None if nothing.
 
     Raises:
-        ToonGANError: the images have no such attribute, or none that can be learned; names those that can.
+        ToonGANError: the images lack the attribute, or it cannot be learned; names those that can.
     """
     if config.ask is None:
         return None
     if saved is not None:
         attributes = from_plain(saved["info"]["attributes"])
         return Asked(attributes, attributes.numbers(data.labels))
-    from ..metrics import learnable  # its libraries take a while to load
+    from ..features import learnable  # imported late: its libraries load slowly
 
     labels = [data.labels[row] for row in split.training]
     possible, there = learnable(labels), list(labels[0])
@@ -58,13 +58,14 @@ def asked_of(
     for name in names:
         if name not in possible and name in there:
             raise ToonGANError(
-                f"names {name}, whose values are too rare, too many, or all the same; take some of {', '.join(possible)}.",
+                f"names {name}, whose values are too rare, too many or all the same; "
+                f"choose from {', '.join(possible)}.",
                 "ask",
             )
         if name not in possible:
-            raise ToonGANError(f"names {name}, which the images have not. {nearest(name, list(possible))}", "ask")
+            raise ToonGANError(f"names {name}, which the images do not have. {nearest(name, list(possible))}", "ask")
     if config.ask == "all" and (left := [name for name in there if name not in possible]):
-        say(f"Cannot be asked for (values too rare, too many, or all the same): {', '.join(left)}.")
+        say(f"Cannot be asked for (values too rare, too many or all the same): {', '.join(left)}.")
     for name in names:
         values = {row[name] for row in labels}
         if rare := sorted(values - set(possible[name])):
@@ -76,25 +77,25 @@ def asked_of(
 
 
 def attributes_beside(path: Path) -> Attributes | None:
-    """What the generator in a file can be asked for, as the `run.json` beside it says; None if it says nothing."""
+    """What the generator in a file can be asked for, from the `run.json` beside it; None if that says nothing."""
     try:
         plain = json.loads((path.parent / "run.json").read_text(encoding="utf-8-sig")).get("attributes")
         return from_plain(plain) if plain else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # one that somebody changed
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # a file that somebody changed
         return None
 
 
 def to_plain(attributes: Attributes) -> dict:
-    """As `run.json` keeps them: the values by name, the examples as bytes in base 64, 255 for -1."""
+    """The attributes as `run.json` keeps them: values by name, examples as bytes in base64, with 255 for -1."""
     examples = attributes.examples.to(torch.uint8).numpy().tobytes()
     return {"values": attributes.values, "examples": base64.b64encode(examples).decode()}
 
 
 def from_plain(plain: dict) -> Attributes:
-    """The same, read back.
+    """The attributes, read back.
 
     Raises:
-        KeyError, ValueError, TypeError, RuntimeError: it was changed.
+        KeyError, ValueError, TypeError, RuntimeError: somebody changed them.
     """
     examples = torch.frombuffer(bytearray(base64.b64decode(plain["examples"])), dtype=torch.uint8).long()
     examples[examples == 255] = -1
@@ -102,15 +103,15 @@ def from_plain(plain: dict) -> Attributes:
 
 
 def wanted(attributes: Attributes | None, wishes: tuple[str, ...], run: str) -> dict[str, str]:
-    """Wishes such as `top=bun` as attribute to value.
+    """Wishes such as `top=bun`, as a dictionary from attribute to value.
 
     Raises:
-        ToonGANError: there is no such attribute or value, or nothing can be asked for; names what can.
+        ToonGANError: there is no such attribute or value, or nothing can be asked for; lists what can.
     """
     found = {}
     if wishes and attributes is None:
         raise ToonGANError(
-            f"asks for something, and {run} draws what it likes; train a run with --ask all, or take one that was.",
+            f"asks for something, but {run} draws what it likes; train a run with --ask all, or use one that was.",
             "want",
         )
     for wish in wishes:
@@ -131,6 +132,6 @@ def wanted(attributes: Attributes | None, wishes: tuple[str, ...], run: str) -> 
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """What was meant, perhaps, and all that there is."""
+    """What the user perhaps meant, and all that is known."""
     near = difflib.get_close_matches(name, known, 1)
-    return (f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(sorted(known))}."
+    return (f"Did you mean {near[0]}? " if near else "") + f"Choose from: {', '.join(sorted(known))}."

@@ -1,11 +1,11 @@
-"""What D sees of images in place of themselves: changed ones, which it cannot learn by heart."""
+"""Changed images for D, which it cannot memorise."""
 
 import torch
 from torch import nn
 
 from ..variants import augment
 
-LOOKS = 3  # D's at images in a step: real ones, generated ones, and these again for G
+LOOKS = 3  # how often D looks at a batch in a step: at real images, at generated ones, and at these again for G
 EACH = 7  # random numbers that decide how an image is changed
 
 
@@ -15,7 +15,7 @@ def chances_of(kind: str) -> int:
 
 
 def flipped(images: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
-    """About every second of `(N, channels, H, W)` mirrored; `chances` `(N,)` in [0, 1)."""
+    """Images `(N, channels, H, W)`, about half of them mirrored; `chances` are `(N,)` in [0, 1)."""
     return torch.where(chances.view(-1, 1, 1, 1) < 0.5, images.flip(3), images)
 
 
@@ -23,7 +23,7 @@ class Augmented(nn.Module):
     """A discriminator that sees every image changed (Zhao et al. 2020, section 4), for one step.
 
     Args:
-        chances: what decides, `(N, LOOKS * EACH)` in [0, 1): at each look at N images the next of them.
+        chances: random numbers `(N, LOOKS * EACH)` in [0, 1); each look at N images uses the next `EACH` columns.
     """
 
     def __init__(self, D: nn.Module, chances: torch.Tensor):

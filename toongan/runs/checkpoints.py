@@ -1,8 +1,8 @@
-"""Everything a run needs to go on as if it had never stopped, in one file that is whole or not used.
+"""Everything a run needs to continue as if it had never stopped, in one file that is whole or not used.
 
-`last.pt` is the newest, `previous.pt` the one before, `best.pt` the one whose samples were nearest to the images held
-back. A file carries the SHA-256 of its own bytes as its zip comment, so that a damaged one is known before it is opened.
-Inside are only tensors, numbers, strings, lists and dictionaries: it is read without running code.
+`last.pt` is the newest checkpoint, `previous.pt` the one before, and `best.pt` the one whose samples were nearest to
+the held-out images. A file carries the SHA-256 of its own bytes as its zip comment, so damage is found before it is
+opened. It holds only tensors, numbers, strings, lists and dictionaries, and is read without running code.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ DIGEST_LENGTH = 64
 
 
 class Damaged(Exception):
-    """A checkpoint that cannot be used, and why."""
+    """A checkpoint that cannot be used; the text says why."""
 
 
 def encode(state: dict) -> bytes:
     """A checkpoint as bytes, sealed with their own SHA-256."""
     buffer = io.BytesIO()
-    state = tree_map_only(torch.Tensor, torch.Tensor.cpu, state)  # so that any machine can read it
+    state = tree_map_only(torch.Tensor, torch.Tensor.cpu, state)  # so that every machine can read it
     torch.save({**state, "format": FORMAT}, buffer)
     data = buffer.getvalue()
     # The last two bytes of a zip archive are the length of its comment.
@@ -43,18 +43,18 @@ def decode(data: bytes) -> dict:
     """The checkpoint in `data`.
 
     Raises:
-        Damaged: it is cut short, changed, or of another format.
+        Damaged: it was cut short or changed, or has another format.
         ToonGANError: it holds code.
     """
     body, digest = data[:-DIGEST_LENGTH], data[-DIGEST_LENGTH:]
     body = body[:-2] + b"\0\0"
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise Damaged("its content does not fit its checksum")
+        raise Damaged("its content does not match its checksum")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ToonGANError(
-            "A checkpoint holds more than tensors and numbers and was not opened, since that may be code; "
+            "A checkpoint holds more than tensors and numbers, which may be code, and was not opened; "
             "delete it, or use --restart."
         ) from error
     except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -65,9 +65,10 @@ def decode(data: bytes) -> dict:
 
 
 def as_of_today(state: dict) -> dict:
-    """A checkpoint of this or an earlier version.
+    """Bring a checkpoint of an earlier version to the current form.
 
-    Earlier, spectral norm had its vectors under other names, in another order, and D's first kernel was smooth.
+    In earlier versions, spectral norm kept its vectors under other names and in another order, and D's first kernel was
+    smooth.
     """
     trainer = state.get("trainer") or {}
     D = trainer.get("D") or {}
@@ -81,12 +82,12 @@ def as_of_today(state: dict) -> dict:
 
 
 def free_first_kernel(D: dict, moments: Iterable[dict]) -> None:
-    """D's first kernel as the 4×4 cells that the smooth one is laid on, and Adam's moments as far as they can be known."""
+    """Turn D's smooth first kernel into the 4×4 kernel that it stands for, and Adam's moments as far as possible."""
     small, lay = D[f"{FIRST}.original"], SmoothKernel()
     D[f"{FIRST}.original"] = lay(small)
     for name in "uv":
         D[f"{FIRST}.0.{name}"] = D.pop(f"{FIRST}.1.{name}")
-    # A small cell's gradient is the sum over the four that it is laid on.
+    # The gradient of a small cell is the sum over the four cells that it is laid on.
     shares = 4 * lay(torch.ones_like(small))
     for state in moments:
         if state["exp_avg"].shape == small.shape:
@@ -94,7 +95,7 @@ def free_first_kernel(D: dict, moments: Iterable[dict]) -> None:
 
 
 def save(folder: Path, state: dict) -> bytes:
-    """Write `state` as the newest checkpoint; the one that was newest stays as `previous.pt`. Gives the bytes.
+    """Write `state` as the newest checkpoint and keep the one before as `previous.pt`; returns the bytes.
 
     Raises:
         ToonGANError: the disk is full; names the space needed. The earlier checkpoints are unharmed.
@@ -106,7 +107,7 @@ def save(folder: Path, state: dict) -> bytes:
 
 
 def save_best(folder: Path, state: dict) -> bytes:
-    """Keep `state` as the best so far. Gives the bytes."""
+    """Keep `state` as the best so far; returns the bytes."""
     data = encode(state)
     with atomic_write(folder / BEST, len(data)) as part:
         part.write_bytes(data)
@@ -114,7 +115,7 @@ def save_best(folder: Path, state: dict) -> bytes:
 
 
 def read(path: Path) -> dict | None:
-    """One checkpoint; None if it is not there, or not usable."""
+    """One checkpoint; None if it is missing or not usable."""
     try:
         return decode(path.read_bytes())
     except (OSError, Damaged, ToonGANError):
@@ -125,10 +126,10 @@ def load(folder: Path, say: Callable[[str], None]) -> dict | None:
     """The newest usable checkpoint of a run; None if it has none.
 
     Args:
-        say: told when the newest is damaged and the one before is used.
+        say: called if the newest checkpoint is damaged and the one before is used.
 
     Raises:
-        ToonGANError: there are checkpoints, but none is usable, or one holds code.
+        ToonGANError: there are checkpoints but none is usable, or one holds code.
     """
     problems = []
     for name in (LAST, PREVIOUS):
@@ -143,8 +144,8 @@ def load(folder: Path, say: Callable[[str], None]) -> dict | None:
             problems.append(f"{display(path)} is damaged ({error})")
             continue
         for problem in problems:
-            say(f"{problem}; going on from {name}.")
+            say(f"{problem}; continuing from {name}.")
         return state
     if problems:
-        raise ToonGANError(f"{'; '.join(problems)}. No usable checkpoint is left: --restart begins anew.")
+        raise ToonGANError(f"{'; '.join(problems)}. No usable checkpoint is left; --restart starts over.")
     return None

@@ -1,4 +1,4 @@
-"""How a run ends: its curves and its film are drawn, its files named. A finished one ends so each time it is asked for."""
+"""The end of a run: draw its curves and its film, and list its files. Asking for a finished run does this again."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -26,11 +26,13 @@ def end(run: Run, show: bool) -> None:
 
 
 def report(run: Run) -> None:
-    """Say how a run ended, and name its files."""
+    """Print how a run ended, and list its files."""
     info, grids = run.info(), run.grids
     done, steps = info["done"], info["steps"]
     if done < steps:
-        print(f"Stopped after {done:,} of {steps:,} steps. Everything is saved: the same command goes on from there.")
+        print(
+            f"Stopped after {done:,} of {steps:,} steps. Everything is saved; run the same command again to continue."
+        )
     rate = done * info["settings"]["batch_size"] / max(info["seconds"], 1e-9)
     print(f"{info['kimg']:g} thousand images in {info['seconds'] / 60:.1f} minutes, {rate:,.0f} a second")
     print("Files:")
@@ -42,9 +44,9 @@ def report(run: Run) -> None:
 
 
 def end_again(config: TrainConfig, run: Run, saved: dict, progress: bool, show: bool) -> None:
-    """Give a finished run as if it had just ended, and write again what is missing or damaged."""
+    """End a finished run once more, after writing missing or damaged files again."""
     say = teller(progress)
-    if "trainer" in saved:  # else only its other files are left, and whole
+    if "trainer" in saved:  # otherwise only its other files are left, and they are whole
         if missing := lacks(run, saved):
             say(f"Missing or damaged: {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}.")
             if all(name.startswith("samples-") for name in missing):
@@ -59,7 +61,7 @@ def end_again(config: TrainConfig, run: Run, saved: dict, progress: bool, show: 
 
 
 def catch_up(folder: Path, run: Run, saved: dict, say: Callable[[str], None]) -> None:
-    """Give a mirror the end of a run, where it failed before or is a new one."""
+    """Copy the end of a run to a mirror that is new, or failed before."""
     held = mirror.copies(folder)
     if held and held[0].name == f"checkpoint-{saved['done']:09d}.pt":
         return

@@ -1,4 +1,4 @@
-"""The images of a run: opened, and fed to the device from its own memory where they fit, else fetched ahead of time."""
+"""The images of a run: opened, then read from the device's own memory if they fit, or else fetched ahead of time."""
 
 import dataclasses
 import itertools
@@ -18,15 +18,15 @@ from ..devices.hardware import free_memory
 from ..errors import ToonGANError
 
 AHEAD = 3
-# `benchmarks.start`: nearer after 200,000 images with 150, 500 and 2,000 images of three styles, at 64 px.
+# `benchmarks.start`: a start helped with 150, 500 and 2,000 images of three styles, at 64 px and 200,000 images seen.
 FEW_IMAGES = 2000
-VERY_FEW_IMAGES = 150  # and with 1,000 DiffAugment did not: `benchmarks.few`
+VERY_FEW_IMAGES = 150  # with 1,000, DiffAugment did not help: `benchmarks.few`
 STARTS = {64: "avatars-64"}
 UPLOAD_BYTES = 256 << 20
 
 
 def open_data(config: TrainConfig, world: World, saved: dict | None, progress: bool) -> tuple[PackedDataset, Split]:
-    """The images to train on and to judge by: the same on every rank, the same as before, and enough of them.
+    """Open the images to train on and to hold out; they must be the same on every rank, unchanged, and enough.
 
     Raises:
         ToonGANError: they are not; says what to do.
@@ -36,21 +36,21 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
         data = data.in_grey()
     if data.fingerprint != world.agreed(lambda: data.fingerprint):
         raise ToonGANError(
-            f"The images of {data.meta['dataset']} on this machine are not those on the first one; "
-            "copy its data folder here."
+            f"The images of {data.meta['dataset']} on this machine differ from those on the first machine; "
+            "copy the data folder of the first one here."
         )
     if saved is not None and saved["fingerprint"] != data.fingerprint:
         raise ToonGANError(
             f"The images of {data.meta['dataset']} are not those that {config.run} was begun with "
             f"(fingerprint {saved['fingerprint'][:12]}, now {data.fingerprint[:12]}). "
-            "Bring the earlier ones back, or begin anew with --restart."
+            "Restore the earlier ones, or start over with --restart."
         )
     parts = split(data.hashes, None if saved is None else saved.get("held_out", True))
     left = len(parts.training)
     if config.batch_size is not None and config.batch_size > left:
         raise ToonGANError(
             f"is {config.batch_size}, more than the {left} images to train on ({len(data) - left} "
-            "are held back to judge by); try 32.",
+            "are held out); try 32.",
             "batch_size",
         )
     if progress and saved is None and (text := advice(config, left)):
@@ -59,7 +59,7 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
 
 
 def advice(config: TrainConfig, images: int) -> str:
-    """What helps a run that has few images to train on; nothing where there are enough, or it is done already."""
+    """Advice for a run with few training images; an empty string if it needs none."""
     start, helps = STARTS.get(config.image_size), []
     if config.recipe != "modern" or config.ask or config.start:
         return ""
@@ -70,16 +70,16 @@ def advice(config: TrainConfig, images: int) -> str:
     if not helps:
         return ""
     return (
-        f"Only {images:,} images to train on. What brought faces nearer to drawings never trained on, in every style "
-        f"that was measured: {'; '.join(helps)}. Chapter 09 has the figures."
+        f"Only {images:,} images to train on. In every style that was measured, faces came nearer to held-out drawings "
+        f"with: {'; '.join(helps)}. Chapter 09 has the numbers."
     )
 
 
 def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Images `(N, H, W, channels)` where training reads them best.
+    """Images `(N, H, W, channels)`, placed where training reads them fastest.
 
-    A set of up to half the GPU's free memory is copied there. Any other stays the memory map it is, of which
-    the system keeps in memory what it can.
+    A set of up to half the GPU's free memory is copied there. A larger one stays a memory map, of which the system
+    keeps in memory what it can.
     """
     here = torch.from_numpy(images)
     free = free_memory(device)
@@ -87,7 +87,7 @@ def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
         return here
     there = torch.empty_like(here, device=device)
     rows = max(1, UPLOAD_BYTES // max(1, images[:1].nbytes))
-    for start in range(0, len(images), rows):  # in parts: never all of it in host memory
+    for start in range(0, len(images), rows):  # in parts, so that it is never all in host memory
         there[start : start + rows] = here[start : start + rows]
     return there
 
@@ -95,7 +95,7 @@ def place(images: np.ndarray, device: torch.device) -> torch.Tensor:
 def order_of(
     count: int, batch_size: int, seed: int, skip: int = 0, rows: torch.Tensor | None = None
 ) -> Iterator[torch.Tensor]:
-    """Rows of the batches of chapter 01, int64 `(batch_size,)`, from the one numbered `skip` on.
+    """Yield the rows of each batch, int64 `(batch_size,)`, in the order of chapter 01, from batch `skip` on.
 
     Args:
         rows: the `count` rows to choose from; the first ones if None.
@@ -107,10 +107,10 @@ def order_of(
 def feed(
     images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], machine: Machine
 ) -> Iterator[torch.Tensor]:
-    """The batches of `order`, of which each rank gets its share. `images_of` makes images of what comes.
+    """The batches of `order`, of which each rank gets its share. `images_of` turns them into images.
 
     Yields:
-        on the device: rows of `images`, int64 `(N,)`, where these are on the device; else the pixels themselves, uint8
+        on the device: rows of `images`, int64 `(N,)`, if these are on the device; else the pixels themselves, uint8
         `(N, H, W, channels)`, fetched ahead in a thread.
     """
     device, world = machine.device, machine.world
@@ -121,17 +121,17 @@ def feed(
 
 
 def images_of(images: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """A batch of `feed` as images `(N, channels, H, W)` in [-1, 1]. A recorded step does this as well."""
+    """A batch of `feed` as images `(N, channels, H, W)` in [-1, 1]; part of a recorded step."""
     return to_tensor(images[batch] if batch.ndim == 1 else batch)
 
 
 def fetched_ahead(
     images: torch.Tensor, batch_size: int, order: Iterator[torch.Tensor], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """The pixels of each batch, the next few gathered in pinned memory and copied while the device computes."""
+    """The pixels of each batch; the next few are gathered in pinned memory and copied while the device computes."""
     on_cuda = device.type == "cuda"
     shape = (batch_size, *images.shape[1:])
-    # A slot is refilled only after the copy from it is done.
+    # A slot is refilled only once its copy is done.
     slots = [(torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda), None) for _ in range(AHEAD)]
     empty, ready, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
     for slot in slots:
@@ -148,7 +148,7 @@ def fetched_ahead(
                         copied.synchronize()
                 torch.index_select(images, 0, chosen, out=slot)
                 ready.put(slot)
-        except Exception as error:  # raised again where it is seen
+        except Exception as error:  # raised again in the main thread
             ready.put(error)
 
     thread = threading.Thread(target=gather, name="toongan-batches", daemon=True)

@@ -21,7 +21,7 @@ from .state_dicts import save_state
 
 @dataclass(frozen=True)
 class Run(RunFiles):
-    """The files of a run, `checkpoints/RUN/` and `generated/RUN/`, and all that is done to them as a whole."""
+    """The files of a run, in `checkpoints/RUN/` and `generated/RUN/`, and what is done to all of them together."""
 
     def make(self) -> "Run":
         """Make both folders.
@@ -38,22 +38,22 @@ class Run(RunFiles):
         """Be the only process that writes files of this run.
 
         Raises:
-            ToonGANError: another one does; says which.
+            ToonGANError: another process does; says which.
         """
         try:
             with self.held():
                 yield
         except Taken as taken:
             raise ToonGANError(
-                f"{self.name} is being trained by {taken}. Wait for its end, stop it with Ctrl-C there, or give this one "
-                "a name of its own with --run."
+                f"{self.name} is being trained by {taken}. Wait until it ends, stop it there with Ctrl-C, or give this "
+                "run a different name with --run."
             ) from taken
 
     def held(self) -> AbstractContextManager:
-        """The same, as a bare lock.
+        """The bare lock of this run.
 
         Raises:
-            Taken: another process has it.
+            Taken: another process holds it.
         """
         return hold(home() / ".locks" / f"run-{self.name}.lock")
 
@@ -63,19 +63,19 @@ class Run(RunFiles):
             sweep(folder)
 
     def set_aside(self) -> Path | None:
-        """Rename an earlier run of this name to NAME-previous, or NAME-previous-2 …; gives its new checkpoint folder, if there was one.
+        """Rename an earlier run of this name to NAME-previous, or NAME-previous-2 …; returns its new folder, if any.
 
-        Of a finished run, the checkpoints that nothing needs any more are dropped.
+        The checkpoints of a finished run that nothing needs any more are deleted.
 
         Raises:
-            ToonGANError: a file of it is open in another program.
+            ToonGANError: one of its files is open in another program.
         """
         if not self.generator_path.is_file() and not any(self.checkpoints.glob("*.pt")):
             return None
         self.drop_spares()
         previous = next(self.earlier_names(taken=False))
         try:
-            if not previous.generated.exists():  # else a killed process came as far as this
+            if not previous.generated.exists():  # if it does, a killed process came this far
                 replace(self.generated, previous.generated)
             replace(self.checkpoints, previous.checkpoints)
         except OSError as error:
@@ -84,7 +84,7 @@ class Run(RunFiles):
         return previous.checkpoints
 
     def keep_copy(self) -> Path:
-        """Copy this run to NAME-previous, or NAME-previous-2 …, unless that has been done; gives the copy's checkpoint folder.
+        """Copy this run to NAME-previous, or NAME-previous-2 …, unless that is done; returns the folder of the copy.
 
         Raises:
             ToonGANError: the disk is full, or a file cannot be read.
@@ -100,21 +100,21 @@ class Run(RunFiles):
         return previous.checkpoints
 
     def earlier_names(self, taken: bool) -> Iterator["Run"]:
-        """NAME-previous, NAME-previous-2 …: those that are there, or else those that are free."""
+        """NAME-previous, NAME-previous-2 …: the names that are taken, or those that are free."""
         for number in itertools.count(1):
             run = Run.named(f"{self.name}-previous" + (f"-{number}" if number > 1 else ""))
             if taken and not run.checkpoints.exists():
                 return
-            # Grids without checkpoints were moved there by a process that was killed in between; then none are here.
+            # A process that was killed in between moved the grids but not the checkpoints; then no grids are left here.
             half_moved = run.generated.exists() and not self.grids
             if taken or not run.checkpoints.exists() and (half_moved or not run.generated.exists()):
                 yield run
 
     def drop_spares(self) -> None:
-        """Of a finished run, delete `previous.pt` and `best.pt` where `last.pt` and `G-best.pth` are proved to be whole."""
+        """Delete `previous.pt` and `best.pt` of a finished run once `last.pt` and `G-best.pth` are proved whole."""
         try:
             info = self.info()
-        except ToonGANError:  # no readable run.json: all is kept
+        except ToonGANError:  # no readable run.json: keep everything
             return
         if not info.get("finished") or self.unsound():
             return
@@ -124,7 +124,7 @@ class Run(RunFiles):
                     (self.checkpoints / name).unlink()
 
     def unsound(self) -> list[str]:
-        """Names of the nets that are not the very files that `run.json` tells of, or of `run.json` if that is unreadable."""
+        """Names of the nets that are not the files recorded in `run.json`, or `run.json` itself if it is unreadable."""
         try:
             info = self.info()
             digests = dict(info["sha256"])
@@ -137,7 +137,7 @@ class Run(RunFiles):
     def save(self, generator: nn.Module, discriminator: nn.Module, history: list[dict], info: dict) -> None:
         """Write `G.pth`, `D.pth`, `history.csv` and `run.json`, each whole or not at all.
 
-        `info` may be anything JSON can hold; the SHA-256 of both nets is added to it.
+        `info` may be anything that JSON can hold; the SHA-256 of both nets is added to it.
 
         Raises:
             ToonGANError: the disk is full or the folder cannot be written to.
@@ -152,7 +152,7 @@ class Run(RunFiles):
 
 
 def has_digest(path: Path, digest: str | None) -> bool:
-    """Whether a file is there and has this SHA-256, if one is known."""
+    """Whether a file exists and has this SHA-256; without a known SHA-256, whether it exists."""
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -168,7 +168,7 @@ def same_content(one: Path, other: Path) -> bool:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy the files of a folder; the copy is there whole or not at all."""
+    """Copy the files of a folder; the copy appears whole or not at all."""
     part = target.with_name(f".{target.name}.copy")
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""New faces from the generator of a run, as one image."""
+"""New faces from the generator of a run, as a grid or as single files."""
 
 import math
 import os
@@ -24,11 +24,11 @@ from .trainer import draw, seeded
 
 LONGEST_SIDE = {".webp": ("WebP", 16_383), ".jpg": ("JPEG", 65_500), ".jpeg": ("JPEG", 65_500)}  # pixels
 NO_TRANSPARENCY = (".jpg", ".jpeg")
-GAP = 2  # pixels between two images of a sheet
+GAP = 2  # pixels between two images in a grid
 
 
 def generate(config: GenerateConfig) -> Path:
-    """Draw `config.count` new faces with a run's generator, into one image or one a face; gives the path of image or folder.
+    """Draw `config.count` new faces with a run's generator, as a grid or one file per face; returns the file or folder.
 
     Raises:
         ToonGANError: the run has no usable generator, or the image cannot be written.
@@ -63,29 +63,31 @@ def generate(config: GenerateConfig) -> Path:
 
 
 def generator_of(config: GenerateConfig) -> tuple[Generator, Run | None]:
-    """The generator to draw with, and its run, if it is one's.
+    """The generator to draw with, and its run if it belongs to one.
 
     Raises:
-        ToonGANError: there is none.
+        ToonGANError: there is no such generator.
     """
     if config.which not in ("last", "best"):
         if config.best_of > 1:
-            raise ToonGANError("asks the D of a run; with the path of a generator there is none.", "best_of")
+            raise ToonGANError(
+                "needs the D of a run, and the path of a generator names no run; leave out one of the two.", "best_of"
+            )
         return load_generator(Path(config.which).expanduser()), None
     run = find_run(config.run)
     if config.which == "last":
         return load_generator(run.generator_path), run
     if not run.best_path.is_file():
         raise ToonGANError(
-            f"is best, and {run.name} has no {run.best_path.name}: runs of less than 20,000 images are not judged on their "
-            "way, and bundled runs come without it. Use last.",
+            f"is best, but {run.name} has no {run.best_path.name}: runs of fewer than 20,000 images are not measured "
+            "during training, and bundled runs come without it. Use last.",
             "which",
         )
     return load_generator(run.best_path), run
 
 
 def read_latent(path: Path, generator: Generator) -> torch.Tensor:
-    """Latent vectors from a file of NumPy's, `(N, latent_dim)`.
+    """Latent vectors `(N, latent_dim)` from a NumPy file.
 
     Raises:
         ToonGANError: it holds something else.
@@ -93,15 +95,17 @@ def read_latent(path: Path, generator: Generator) -> torch.Tensor:
     try:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise ToonGANError(f"is not there: {display(path)}; check the path.", "latent") from error
+        raise ToonGANError(f"is missing: {display(path)}; check the path.", "latent") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ToonGANError(f"is no array of numbers: {display(path)}; write one with numpy.save.", "latent") from error
+        raise ToonGANError(
+            f"is not an array of numbers: {display(path)}; write one with numpy.save.", "latent"
+        ) from error
     fits = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind in "fiu" and len(found) > 0
     if not fits or found.shape[1] != generator.latent_dim or not np.isfinite(found).all():
         shape = getattr(found, "shape", "none")
         raise ToonGANError(f"must hold numbers of the shape (N, {generator.latent_dim}), not {shape}.", "latent")
     if len(found) > 10_000:
-        raise ToonGANError(f"holds {len(found):,} vectors, and 10,000 are the most at once.", "latent")
+        raise ToonGANError(f"holds {len(found):,} vectors, and 10,000 is the limit.", "latent")
     return torch.from_numpy(found.astype(np.float32))
 
 
@@ -113,7 +117,7 @@ def save(image: Image.Image, path: Path, config: GenerateConfig) -> None:
 
 
 def save_separately(faces: np.ndarray, config: GenerateConfig) -> Path:
-    """One file a face, in a folder beside where the sheet would be; gives the folder."""
+    """Write one file per face, in a folder where the grid would be; returns the folder."""
     folder = config.out.with_suffix("")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,25 +140,25 @@ def draw_best(
 ) -> tuple[np.ndarray, torch.Tensor]:
     """Faces, uint8 `(count, H, W, channels)`, each the one of `best_of` that D scores highest, and their latent vectors.
 
-    A plain form of the rejection sampling of Azadi et al. 2019, section 3: D knows of flaws that G could not mend.
+    A plain form of the rejection sampling of Azadi et al. 2019, section 3: D sees flaws that G could not mend.
 
     Args:
-        truncation: length of the latent vectors, 1 as in training (Brock et al. 2019, section 3.1).
-        wants: attribute to value, where the generator can be asked for something.
+        truncation: length of the latent vectors; 1 is as in training (Brock et al. 2019, section 3.1).
+        wants: attribute to value, if the generator can be asked for something.
 
     Raises:
-        ToonGANError: the two nets are made for images of different sizes, or only one of them knows wishes.
+        ToonGANError: the two nets are made for different image sizes, or only one of them takes wishes.
     """
     if generator.image_size != discriminator.image_size:
         raise ToonGANError(
-            f"asks D, which judges images of {discriminator.image_size} px where G draws {generator.image_size}; "
-            "the two are not of one run.",
+            f"needs D, which takes images of {discriminator.image_size} px while G draws {generator.image_size} px; "
+            "the two are not from the same run.",
             "best_of",
         )
     attributes = getattr(generator, "attributes", None)
     if isinstance(discriminator, ConditionalDiscriminator) != (attributes is not None):
         raise ToonGANError(
-            "asks D, and only one of the two nets knows wishes; they are not of one run, or its run.json is not its own.",
+            "needs D, but only one of the two nets takes wishes; they are not from the same run, or run.json is not.",
             "best_of",
         )
     device = next(generator.parameters()).device
@@ -164,7 +168,7 @@ def draw_best(
         latent = random_latent(generator, rows * best_of, chance, truncation, wants).to(device)
         judged = discriminator
         if attributes is not None:
-            wishes = latent[::best_of, -attributes.length :].repeat_interleave(best_of, 0)  # alike for all of a face
+            wishes = latent[::best_of, -attributes.length :].repeat_interleave(best_of, 0)  # the same for all of a face
             latent[:, -attributes.length :] = wishes
             judged = Knowing(discriminator, wishes)
         faces = generator(latent)
@@ -176,10 +180,10 @@ def draw_best(
 
 
 def check_place(path: Path) -> None:
-    """Make the folder of an image, and prove that the image can be written there.
+    """Make the folder of an image, and check that the image can be written there.
 
     Raises:
-        ToonGANError: it cannot; says what to change.
+        ToonGANError: it cannot be written; says what to change.
     """
     if os.path.isdir(path):
         raise ToonGANError(f"is a folder: {display(path)}; try {display(path / 'grid.png')}.", "out")
@@ -193,17 +197,17 @@ def check_place(path: Path) -> None:
 
 
 def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:
-    """Whether the format of `config.out` can hold that many images beside one another.
+    """Check that the format of `config.out` can hold a grid of this size.
 
     Raises:
-        ToonGANError: it cannot; says how many it can, and which format can hold all.
+        ToonGANError: it cannot; says how many faces fit, and which format can hold all.
     """
     name, longest = LONGEST_SIDE.get(config.out.suffix.lower(), ("", None))
     side = columns * (image_size + GAP) - GAP
     if longest is not None and side > longest:
         most = ((longest + GAP) // (image_size + GAP)) ** 2
         raise ToonGANError(
-            f"{config.count} makes an image {side:,} px wide, and {name} ends at {longest:,} px; "
+            f"{config.count} makes an image {side:,} px wide, and the limit of {name} is {longest:,} px; "
             f"try {most}, or --out {display(config.out.with_suffix('.png'))}.",
             "count",
         )

@@ -1,4 +1,4 @@
-"""How long a run is: a number of images, or minutes turned into one by measuring the speed."""
+"""The length of a run: a number of images, or minutes turned into one by measuring the speed."""
 
 import time
 from collections.abc import Callable
@@ -18,21 +18,21 @@ BUSY = 0.85
 
 
 def planned(config: TrainConfig, machine: Machine, new_trainer: Callable[[], Trainer], progress: bool) -> Plan:
-    """The plan of a new run; says how long that is."""
+    """Plan a new run, and print how long it is."""
     wall, used = time.perf_counter(), time.thread_time()
     if config.kimg is not None:
         steps, length = steps_of(config.kimg, config.batch_size), {"from": "kimg"}
     else:
         minutes = config.minutes or DEFAULT_MINUTES
         steps, length = timed_steps(new_trainer(), minutes, minutes, 0, progress)
-    # Of the one thread that is never without work: how busy the others are depends on their number.
+    # The share of time that the main thread runs. It always has work; how busy the others are depends on their number.
     share = (time.thread_time() - used) / (time.perf_counter() - wall)
     say_plan(config, machine, steps, length, share, teller(progress))
     return Plan.new(steps, length)
 
 
 def timed_steps(trainer: Trainer, minutes: float, whole: float, done: int, progress: bool) -> tuple[int, dict]:
-    """How many steps the run takes in all, if it trains `minutes` more after `done` steps, `whole` minutes in all."""
+    """The total number of steps if the run trains `minutes` more after `done` steps, and `whole` minutes in all."""
     rate = measure_speed(trainer, progress=progress)
     steps = done + max(MIN_STEPS, round(minutes * 60 * rate / trainer.config.batch_size))
     length = {"from": "minutes", "minutes": whole, "images_per_second": round(rate, 1)}
@@ -42,7 +42,7 @@ def timed_steps(trainer: Trainer, minutes: float, whole: float, done: int, progr
 def say_plan(
     config: TrainConfig, machine: Machine, steps: int, length: dict, share: float, say: Callable[[str], None]
 ) -> None:
-    """How long the run will be; on the CPU also what makes it slow: no GPU, or running only a `share` of the time."""
+    """Print how long the run will be and, on the CPU, what slows it: no GPU, or running only a `share` of the time."""
     speed, on_cpu = length.get("images_per_second"), machine.device.type == "cpu"
     say(
         f"{steps:,} steps of {config.batch_size} images"
@@ -52,12 +52,12 @@ def say_plan(
     if hint := machine.idle_gpus(config):
         say(hint)
     if on_cpu and config.device == "auto":
-        lasts = f"it takes about {length['minutes']:g} min all the same" if speed else "the bar shows how long it takes"
-        say(f"No GPU found: {lasts}, and a GPU would see many more images in that time.")
+        lasts = f"training still takes about {length['minutes']:g} min" if speed else "the bar shows how long it takes"
+        say(f"No GPU found: {lasts}, but a GPU would see many more images in that time.")
     if on_cpu and speed and share < BUSY:
         say(
-            f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or begin "
-            "anew with OMP_NUM_THREADS=1 set: one thread need not wait for others."
+            f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or "
+            "start over with OMP_NUM_THREADS=1: a single thread does not wait for others."
         )
 
 
@@ -69,7 +69,7 @@ def longer(
     leads: bool,
     progress: bool,
 ) -> dict:
-    """A finished run's checkpoint, planned for more steps; the run as it was is copied first, by the rank that leads."""
+    """Plan more steps for a finished run, which the leading rank copies first; returns its checkpoint so planned."""
     done, batch, say = saved["done"], config.batch_size, teller(progress)
     if config.kimg is not None:
         steps, length = steps_of(config.kimg, batch), {"from": "kimg"}
@@ -83,12 +83,13 @@ def longer(
         recipe = RECIPES[config.recipe]
         first, last = (rate_factor(step, steps, recipe.final_rate, recipe.warmup) for step in (done, steps))
         say(
-            f"Going on from {done * batch / 1000:g} to {steps * batch / 1000:g} thousand images. "
+            f"Continuing from {done * batch / 1000:g} to {steps * batch / 1000:g} thousand images. "
             + (
-                f"The learning rate goes on at {first:.0%} of its peak and falls to {last:.0%} by the end. "
+                f"The learning rate continues at {first:.0%} of its peak and falls to {last:.0%} by the end. "
                 if first != last
-                else "The learning rate stays as it is. "
+                else "The learning rate does not change. "
             )
-            + f"The run as it was is kept as {display(previous)}; to repeat exactly: --extend --kimg {steps * batch / 1000!r}"
+            + f"The shorter run is kept as {display(previous)}; "
+            + f"to repeat exactly: --extend --kimg {steps * batch / 1000!r}"
         )
     return extended(saved, steps, length)

@@ -16,8 +16,8 @@ CURVES = ("loss_d", "loss_g", "real_score", "fake_score", "distance")
 class Log:
     """What TensorBoard shows of a run, by the number of images seen.
 
-    It is a second view of the history and of the grids: written anew when a process begins to log, so that a run that was
-    stopped, or went back to an earlier checkpoint, has one curve without a jump.
+    It is a second view of the history and the grids. Each process writes it from scratch, so that a run that was
+    stopped, or went back to an earlier checkpoint, has a single curve without a jump.
 
     Raises:
         ToonGANError: the package tensorboard is missing.
@@ -28,7 +28,7 @@ class Log:
         self.run, self.writer, self.steps = run, None, []
 
     def write(self, history: list[dict], grids: list[int], batch_size: int) -> None:
-        """Add what is new of the history, and the grids that were drawn."""
+        """Add the new rows of the history and the new grids."""
         known = [row["step"] for row in history]
         if self.writer is None or self.steps != known[: len(self.steps)]:
             self.begin()

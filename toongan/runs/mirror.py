@@ -1,12 +1,12 @@
-"""A second copy of a run, made in the background: training never waits for it, nor stops for it.
+"""A second copy of a run, made in the background; training neither waits nor stops for it.
 
-Google Drive loses files that are overwritten and reports success too early. So each copy gets a new name, is read
-again, and only then are older ones deleted. The copies are
+Google Drive loses files that are overwritten, and reports success too early. So each copy gets a new name and is read
+back, and only then are older copies deleted. The copies are
 
 - `checkpoint-STEP.pt`, the newest three, and `best-STEP.pt`, the newest two;
-- `samples-NUMBER-STEP-DIGEST.png`: the sample grids, of which the film is made.
+- `samples-NUMBER-STEP-DIGEST.png`: the sample grids, from which the film is made.
 
-All other files of a run are made of these.
+All other files of a run can be made from these.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ GRID = re.compile(r"samples-(\d{3})-(\d{9})-([0-9a-f]{16})\.png")
 
 
 class Mirror:
-    """Copies to `folder`; what goes wrong is said, never raised.
+    """Copies to `folder`; failures are reported, never raised.
 
     Args:
-        say: told once when copying begins to fail, and once when it works again.
+        say: called once when copying begins to fail, and once when it works again.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]):
         self.folder, self.say = folder, say
-        # By kind, in the order in which they came: a newer checkpoint takes the place of one that waits still.
+        # By kind, in order of arrival; a newer checkpoint replaces one that still waits.
         self.waiting: dict[str, tuple[str, bytes]] = {}
         self.failed: dict[str, tuple[str, bytes]] = {}
         self.failing = self.closed = False
@@ -46,7 +46,7 @@ class Mirror:
         threading.Thread(target=self.work, name="toongan-mirror", daemon=True).start()
 
     def put(self, step: int, data: bytes) -> None:
-        """Copy a checkpoint soon; one that has not begun yet is replaced by this newer one."""
+        """Copy a checkpoint soon; it replaces an older one that still waits."""
         self.queue("checkpoint", f"checkpoint-{step:09d}.pt", data)
 
     def put_best(self, step: int, data: bytes) -> None:
@@ -66,15 +66,15 @@ class Mirror:
             self.wake.notify_all()
 
     def finish(self) -> None:
-        """Wait a minute at most for the last copy."""
+        """Wait for the last copy, a minute at most."""
         with self.wake:
             if not self.wake.wait_for(lambda: self.idle, PATIENCE):
                 self.say(f"The mirror {self.folder} is too slow: its newest copy is not complete.")
             elif self.failing:
-                self.say(f"The mirror {self.folder} has not got all of this run: the same command tries again.")
+                self.say(f"The mirror {self.folder} does not have all of this run; run the same command to try again.")
 
     def close(self) -> None:
-        """Copy no more."""
+        """Stop copying."""
         with self.wake:
             self.closed = True
             self.wake.notify_all()
@@ -96,9 +96,11 @@ class Mirror:
             except OSError as error:
                 if not self.failing:
                     reason = error.strerror or error
-                    self.say(f"The mirror {self.folder} fails ({reason}); training goes on, and so do the tries.")
+                    self.say(
+                        f"The mirror {self.folder} fails ({reason}); training continues, and copying is tried again."
+                    )
                 self.failing = True
-                if kind != "checkpoint":  # of which a newer one comes
+                if kind != "checkpoint":  # since a newer one will come
                     self.failed[kind] = name, data
             with self.wake:
                 self.idle = not self.waiting
@@ -126,7 +128,7 @@ class Mirror:
             part.unlink(missing_ok=True)
         if hashlib.sha256(path.read_bytes()).digest() != hashlib.sha256(data).digest():
             path.unlink(missing_ok=True)
-            raise OSError("what it gives back is not what was written")
+            raise OSError("it does not return what was written")
         for pattern, keep in ((CHECKPOINT, KEEP), (BEST, KEEP_BEST)):
             for old in files(self.folder, pattern)[keep:]:
                 old.unlink(missing_ok=True)
@@ -142,7 +144,7 @@ def folder_of(config: TrainConfig) -> Path:
 
 
 def files(folder: Path, pattern: re.Pattern) -> list[Path]:
-    """Those of a mirror whose names fit, newest first."""
+    """The files of a mirror whose names match, newest first."""
     try:
         return sorted((path for path in folder.iterdir() if pattern.fullmatch(path.name)), reverse=True)
     except OSError:
@@ -155,7 +157,7 @@ def copies(folder: Path) -> list[Path]:
 
 
 def set_aside(folder: Path, say: Callable[[str], None]) -> None:
-    """Rename the copies of an earlier run to NAME-previous, or NAME-previous-2 …, so that they are not taken for newer ones of this run."""
+    """Rename an earlier run's copies to NAME-previous, or NAME-previous-2 …, so that they do not pass for this run's."""
     if not copies(folder):
         return
     previous = folder.with_name(unused(f"{folder.name}-previous", folder.parent))
@@ -179,12 +181,12 @@ def newest(folder: Path, say: Callable[[str], None]) -> dict | None:
 
 
 def bring_home(folder: Path, run: Run, saved: dict) -> None:
-    """Copy the checkpoint `saved` and what belongs to it, the best moment and the grids, from a mirror to the run's own folders.
+    """Copy the checkpoint `saved`, the best moment and the grids from a mirror to the run's own folders.
 
-    What is damaged in the mirror is left there.
+    Damaged copies stay in the mirror.
 
     Raises:
-        ToonGANError: the disk is full or a folder cannot be written to.
+        ToonGANError: the disk is full, or a folder cannot be written to.
     """
     run.make()
     for path in files(folder, BEST):

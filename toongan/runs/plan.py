@@ -1,4 +1,4 @@
-"""When a run writes what: after which steps a row of the curves, before which a sample grid."""
+"""When a run writes what: the steps that end a row of the curves, and those that begin with a sample grid."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -9,7 +9,7 @@ MIN_STEPS = 20
 
 
 def steps_of(kimg: float, batch_size: int) -> int:
-    """How many steps show the nets `kimg` thousand images; 20 at least."""
+    """How many steps show the nets `kimg` thousand images; at least 20."""
     return max(MIN_STEPS, round(kimg * 1000 / batch_size))
 
 
@@ -20,24 +20,24 @@ def row_steps(steps: int, start: int = 0) -> list[int]:
 
 
 def grid_steps(steps: int) -> list[int]:
-    """Steps before which a sample grid is drawn: dense at first, when most changes, and always where a row ends."""
+    """Steps before which a sample grid is drawn: always where a row ends, and densest at first, when most changes."""
     ends = [0, *row_steps(steps)]
     return sorted({ends[math.ceil((len(ends) - 1) * (i / (GRIDS - 1)) ** 2)] for i in range(GRIDS)})
 
 
 def more_grid_steps(steps: int, start: int) -> list[int]:
-    """The same for the steps that are added to a run of `start`: as many again, at equal distances."""
+    """The same for steps added to a run of `start` steps: as many grids again, equally spaced."""
     ends = row_steps(steps, start)
     return sorted({ends[math.ceil(len(ends) * i / GRIDS) - 1] for i in range(1, GRIDS + 1)})
 
 
 def rows_of(saved: dict) -> list[int]:
-    """The steps that end a row, as a checkpoint planned them."""
+    """The steps that end a row, as planned in a checkpoint."""
     return saved.get("rows") or row_steps(saved["steps"])
 
 
 def grids_of(saved: dict) -> list[int]:
-    """The steps before which a grid is drawn, as a checkpoint planned them; their places are the grids' numbers."""
+    """The steps before which a grid is drawn, as planned in a checkpoint; grid number i belongs to the i-th step."""
     return saved.get("grids") or grid_steps(saved["steps"])
 
 
@@ -46,11 +46,11 @@ class Plan:
     """How long a run is, and what it writes after which step.
 
     Attributes:
-        steps: of the whole run.
-        length: how that number came about: `from` kimg, or minutes and the speed that was measured.
+        steps: the number of steps of the whole run.
+        length: where that number comes from: `from` kimg, or from minutes and the measured speed.
         rows: steps that end a row of `history.csv`.
         grids: steps before which a sample grid is drawn.
-        extensions: where the run was made longer.
+        extensions: the points at which the run was made longer.
     """
 
     steps: int
@@ -65,16 +65,16 @@ class Plan:
 
     @classmethod
     def of(cls, saved: dict) -> "Plan":
-        """That of a checkpoint."""
+        """The plan in a checkpoint."""
         return cls(saved["steps"], saved["length"], rows_of(saved), grids_of(saved), saved.get("extensions", []))
 
     def state(self) -> dict:
-        """What a checkpoint holds of it."""
+        """The plan, as a checkpoint holds it."""
         return asdict(self)
 
 
 def extended(saved: dict, steps: int, length: dict) -> dict:
-    """The checkpoint with a plan that is made for `steps` steps in all, from its last step on."""
+    """The checkpoint with a new plan from its last step on, for `steps` steps in all."""
     done = saved["done"]
     plan = Plan(
         steps,

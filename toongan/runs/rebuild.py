@@ -1,4 +1,4 @@
-"""The files of a run, written again from its checkpoints, which hold all that the files are made of."""
+"""The files of a run, written again from its checkpoints, which hold everything that the files are made from."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,12 +23,12 @@ from .trainer import draw, first_weights, freeze, make_nets
 
 
 def find_run(*names: str) -> Run:
-    """The first of these runs that has a generator, looked for in TOONGAN_HOME, then among the bundled runs.
+    """The first of these runs that has a generator; looks in TOONGAN_HOME, then among the bundled runs.
 
-    One whose files are missing or damaged gets them back from its checkpoint.
+    If its files are missing or damaged, they are restored from its checkpoint.
 
     Raises:
-        ToonGANError: none of them; says what to run.
+        ToonGANError: none of the runs has one; says what to run.
     """
     for name in names:
         run = Run.named(name)
@@ -44,13 +44,13 @@ def find_run(*names: str) -> Run:
     raise ToonGANError(
         f"{' or '.join(names)} has no G.pth under {display(folders[0])}; "
         f"train it first: python -m toongan train --run {names[0]}"
-        + (f"; or take one that is there: {others}" if others else ""),
+        + (f"; or use one of these runs: {others}" if others else ""),
         "run",
     )
 
 
 def mend(run: Run) -> None:
-    """Give a run back what is missing or damaged, if it has a checkpoint, and nobody is training it."""
+    """Restore missing or damaged files of a run, if it has a checkpoint and is not being trained."""
     if is_usable(run) or not any(run.checkpoints.glob("*.pt")):
         return
     with suppress(Taken), run.held():
@@ -60,12 +60,12 @@ def mend(run: Run) -> None:
 
 
 def say_aside(text: str) -> None:
-    """Tell the reader, and not who reads the output of the command."""
+    """Print on stderr, so that the output of the command stays clean."""
     print(text, file=sys.stderr, flush=True)
 
 
 def is_usable(run: Run) -> bool:
-    """Whether faces can be drawn and judged with a run's files; they may be others than it wrote."""
+    """Whether a run's files can draw and judge faces, even if the run did not write them."""
     try:
         run.info()
     except ToonGANError:
@@ -82,7 +82,7 @@ def is_net(path: Path) -> bool:
 
 
 def lacks(run: Run, saved: dict) -> list[str]:
-    """What of a finished run's files is missing, damaged, or not what its checkpoint tells of."""
+    """Which files of a finished run are missing, damaged, or not those of its checkpoint."""
     found = run.unsound()
     try:
         if len(run.history()["step"]) != len(saved["history"]):
@@ -95,10 +95,10 @@ def lacks(run: Run, saved: dict) -> list[str]:
 
 
 def rebuild(run: Run, saved: dict, say: Callable[[str], None]) -> None:
-    """Write `G.pth`, `D.pth`, `G-best.pth`, `history.csv`, `run.json` and the grids that can be drawn, as `saved` has them.
+    """Write `G.pth`, `D.pth`, `G-best.pth`, `history.csv`, `run.json` and all possible grids again, from `saved`.
 
     Raises:
-        ToonGANError: the disk is full or the folder cannot be written to.
+        ToonGANError: the disk is full, or the folder cannot be written to.
     """
     run.make()
     history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
@@ -108,13 +108,13 @@ def rebuild(run: Run, saved: dict, say: Callable[[str], None]) -> None:
         if best is not None and saved["best"] and best["done"] == saved["best"]["step"]:
             save_state(run.best_path, nets_of(best)[0])
         run.save(average, D, history, info_of(saved, run.name))
-    say(f"Wrote {display(run.generator_path)} and what belongs to it again, from the checkpoint.")
+    say(f"Wrote {display(run.generator_path)} and the files that belong to it again, from the checkpoint.")
     redraw_grids(run, saved, say)
 
 
 @contextmanager
 def keeping_others(run: Run, say: Callable[[str], None]) -> Iterator[None]:
-    """Keep a net that is whole, but not one that the run wrote, under another name: its owner put it there."""
+    """Keep an intact net that the run did not write under another name, since the user put it there."""
     paths = (run.generator_path, run.discriminator_path, run.best_path)
     strange = set(run.unsound())
     nobody_knows = run.info_path.name in strange
@@ -125,11 +125,11 @@ def keeping_others(run: Run, say: Callable[[str], None]) -> Iterator[None]:
             aside = path.with_name(unused(f"{path.stem}-other", path.parent, ending=path.suffix) + path.suffix)
             with atomic_write(aside) as part:
                 part.write_bytes(data)
-            say(f"{path.name} was not the one that this run wrote; it is kept as {display(aside)}.")
+            say(f"{path.name} was not written by this run; it is kept as {display(aside)}.")
 
 
 def nets_of(saved: dict) -> tuple[nn.Module, nn.Module]:
-    """The generator to draw with and the discriminator that a checkpoint holds, on the CPU."""
+    """The generator to draw with and the discriminator of a checkpoint, on the CPU."""
     G, D = unfilled(saved)
     state = saved["trainer"]
     G.load_state_dict(state.get("average") or state["G"])
@@ -148,7 +148,7 @@ def unfilled(saved: dict) -> tuple[nn.Module, nn.Module]:
 
 
 def info_of(saved: dict, name: str) -> dict:
-    """What `run.json` says of a run, as a checkpoint has it."""
+    """The content of `run.json`, from a checkpoint."""
     if saved.get("info"):
         return {**saved["info"], "run": name}
     settings = saved["settings"]  # a checkpoint of an earlier version
@@ -170,24 +170,24 @@ def info_of(saved: dict, name: str) -> dict:
 
 
 def missing_grids(run: Run, saved: dict) -> list[int]:
-    """Numbers of the sample grids that should be there by now and are not, or are damaged."""
+    """Numbers of the sample grids that should exist by now but are missing or damaged."""
     due = [number for number, step in enumerate(grids_of(saved)) if step < saved["done"] or step == saved["steps"]]
     return [number for number in due if not is_image(run.grid_path(number))]
 
 
 def kept_states(run: Run) -> list[dict]:
-    """The checkpoints of a run that can be read."""
+    """The readable checkpoints of a run."""
     names = (checkpoints.PREVIOUS, checkpoints.BEST, checkpoints.LAST)
     return list(filter(None, (checkpoints.read(run.checkpoints / name) for name in names)))
 
 
 def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
-    """Draw again the missing grids of the beginning and of every moment that a checkpoint kept."""
+    """Draw the missing grids again that we can: the first, and those of moments that a checkpoint kept."""
     missing, steps, settings = missing_grids(run, saved), grids_of(saved), saved["settings"]
     if not missing:
         return
     at = {state["done"]: state for state in kept_states(run)}
-    first = set() if settings.get("start") else {0}  # of a start nothing is known any more
+    first = set() if settings.get("start") else {0}  # the nets of a start are not known any more
     drawn = [number for number in missing if steps[number] in first | set(at)]
     for number in missing:
         run.grid_path(number).unlink(missing_ok=True)  # a damaged one
@@ -200,12 +200,12 @@ def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
             save_image(to_image(tile(draw(generator, saved["fixed"]))), part)
     if drawn:
         lost = len(missing) - len(drawn)
-        rest = f"; the other {lost} were of moments that no checkpoint kept." if lost else "."
+        rest = f"; no checkpoint kept the moments of the other {lost}." if lost else "."
         say(f"Drew {len(drawn)} of {len(missing)} missing sample grids again{rest}")
 
 
 def is_image(path: Path) -> bool:
-    """Whether an image file is there, and whole."""
+    """Whether an image file exists and is whole."""
     try:
         with Image.open(path) as image:
             image.load()

@@ -1,4 +1,4 @@
-"""The settings of a run, as asked for and as decided, and what `run.json` and checkpoints say of it."""
+"""The settings of a run, as given and as decided, and what `run.json` and checkpoints record."""
 
 import dataclasses
 import platform
@@ -13,7 +13,8 @@ from ..devices import Machine
 from .asking import to_plain
 from .plan import Plan
 
-# Images in a step. Of as many images, larger batches made worse faces in every run that was measured: `benchmarks/`.
+# Images in a step. At the same number of images seen, larger batches made worse faces in every measurement, see
+# `benchmarks/`.
 BATCH, FEW = 64, 32
 
 
@@ -25,12 +26,12 @@ def settings_of(config: TrainConfig) -> dict:
 
 
 def settings_on(config: TrainConfig, machine: Machine) -> dict:
-    """The same, with what was chosen where it says `auto`."""
+    """The same, with the choices made for `auto`."""
     return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
 
 
 def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: int, channels: int) -> TrainConfig:
-    """The settings with what they leave open: as the run began with, or as suits the machine and the images.
+    """The settings, with open ones filled in: as the run began, or as suits the machine and the images.
 
     Raises:
         ToonGANError: the processes cannot share a batch evenly.
@@ -43,10 +44,10 @@ def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: i
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:
-    """The content of `run.json`, but for the SHA-256 of the nets.
+    """The content of `run.json`, except for the SHA-256 of the nets.
 
     Args:
-        so_far: the session: done, seconds, findings, rescues, its judge, its trainer, and what it began with.
+        so_far: the session: done, seconds, findings, rescues, its judge, its trainer and its start.
     """
     asked = so_far.trainer.asked
     return {
@@ -82,7 +83,7 @@ def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of everything that a run's bytes depend on."""
+    """The versions of everything that a run's bytes depend on."""
     return {
         "python": platform.python_version(),
         "toongan": __import__("toongan").__version__,

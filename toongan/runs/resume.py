@@ -1,4 +1,4 @@
-"""Where a run begins: anew, from a checkpoint here or in the mirror, or at its end, which it has reached already."""
+"""Where a run begins: from nothing, from a checkpoint here or in the mirror, or at its end if it is finished."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +15,20 @@ from .plan import steps_of
 from .rebuild import rebuild
 from .record import settings_of
 
-# Settings that may differ when a run goes on: they do not change what it computes, or are checked on their own.
+# Settings that may differ when a run continues: they do not change what it computes, or are checked separately.
 FREE_SETTINGS = (
     "run", "restart", "extend", "save_seconds", "mirror", "log", "minutes", "kimg", "device", "precision",
 )  # fmt: skip
-# Settings that are decided where they are not given.
+# Settings that are decided if they are not given.
 AUTOMATIC = ("base_channels", "batch_size", "channels")
-# What a run of an earlier version was trained with, which its checkpoint does not say.
+# The settings of earlier versions that their checkpoints do not record.
 UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3}
-# What says where the images are; which images they are, the fingerprint says.
+# These say where the images are; the fingerprint says which images they are.
 WHERE = ("dataset", "count")
 
 
 def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None:
-    """The checkpoint to go on from, or that of the finished run to give as it is; None to begin anew.
+    """The checkpoint to continue from, which may be that of a finished run; None to start from nothing.
 
     Raises:
         ToonGANError: it was made with other settings.
@@ -42,7 +42,7 @@ def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None
     saved, other = find_checkpoint(config, run, say)
     if config.extend and (saved is None or "trainer" not in saved):
         raise ToonGANError(
-            f"goes on from a run's checkpoint, {checkpoints.LAST}, but {run.name} has none; leave it out, or take "
+            f"continues from a run's checkpoint, {checkpoints.LAST}, but {run.name} has none; leave it out, or use "
             "another --run.",
             "extend",
         )
@@ -54,21 +54,20 @@ def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None
     elif saved["done"] == saved["steps"]:
         if changed:
             say(
-                f"{run.name} is finished, but with other settings ({'; '.join(changed)}), so it is trained anew. To go on with the "
-                f"earlier run instead: --run {next(run.earlier_names(taken=False)).name} --extend, and a greater --kimg or --minutes."
+                f"{run.name} is finished, but with other settings ({'; '.join(changed)}), so it is trained again. "
+                f"To continue the earlier run instead: --run {next(run.earlier_names(taken=False)).name} --extend, "
+                "with a greater --kimg or --minutes."
             )
             return None
-        say(
-            f"{run.name} is finished already: --restart trains it anew, another --run keeps both, --extend goes on with it."
-        )
+        say(f"{run.name} is finished: --restart trains it again, another --run keeps both, --extend trains it further.")
     elif changed:
         raise ToonGANError(
-            f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same ones to go on with it, "
-            "another --run to keep both, or --restart to begin anew."
+            f"{run.name} was begun with other settings: {'; '.join(changed)}. Give the same settings to continue it, "
+            "another --run to keep both, or --restart to start over."
         )
     if saved.pop("mirrored", False):
         if other is not None and not same_run(other, saved) and (previous := run.set_aside()):
-            say(f"The run of this name that is here has other settings, and is now {display(previous)}")
+            say(f"The run of this name on this machine has other settings; it is now {display(previous)}")
         mirror.bring_home(mirror.folder_of(config), run, saved)
         if saved["done"] == saved["steps"]:
             rebuild(run, saved, quietly)
@@ -76,40 +75,38 @@ def find_beginning(config: TrainConfig, run: Run, progress: bool) -> dict | None
 
 
 def quietly(text: str) -> None:
-    """What need not be said."""
+    """Print nothing."""
 
 
 def check_mirror(config: TrainConfig, run: Run) -> None:
     """
     Raises:
-        ToonGANError: the mirror is the very folder that it is to be a second copy of.
+        ToonGANError: the mirror is the folder of the run itself.
     """
     if config.mirror == Path("."):
-        raise ToonGANError(
-            "is an empty name, or the folder that you are in; name another one, such as ./mirror.", "mirror"
-        )
+        raise ToonGANError("is empty, or the folder that you are in; give another one, such as ./mirror.", "mirror")
     if config.mirror is not None and mirror.folder_of(config).resolve() == run.checkpoints.resolve():
-        raise ToonGANError("is the folder of the run itself; give one on another disk.", "mirror")
+        raise ToonGANError("is the folder of the run itself; give a folder on another disk.", "mirror")
 
 
 def check_extension(config: TrainConfig, run: Run, saved: dict, changed: list[str]) -> None:
     """
     Raises:
-        ToonGANError: the run cannot go on as asked: no length, a shorter one, or other settings.
+        ToonGANError: the run cannot be extended like this: no length, too short a length, or other settings.
     """
     had = f"{saved['done'] * saved['settings']['batch_size'] / 1000:g} thousand images, {saved['seconds'] / 60:.1f} minutes"
     if config.kimg is None and config.minutes is None:
         raise ToonGANError(
-            f"needs the length of the whole run, --kimg or --minutes; {run.name} has had {had}.", "extend"
+            f"needs the length of the whole run, --kimg or --minutes; {run.name} has {had} so far.", "extend"
         )
     others = [text for text in changed if not text.startswith(("--kimg", "--minutes"))]
     if others:
-        raise ToonGANError(f"goes on with the same settings, but {'; '.join(others)}.", "extend")
-    if not changed:  # it was extended before, to this very length
+        raise ToonGANError(f"continues with the same settings, but {'; '.join(others)}.", "extend")
+    if not changed:  # it was already extended to this very length
         return
     too_short = config.kimg is not None and steps_of(config.kimg, saved["settings"]["batch_size"]) <= saved["done"]
     if too_short or config.minutes is not None and config.minutes * 60 <= saved["seconds"]:
-        raise ToonGANError(f"is the length of the whole run, of which {run.name} has had {had}; give more.", "extend")
+        raise ToonGANError(f"needs the length of the whole run; {run.name} has {had} so far, so give more.", "extend")
 
 
 def extends(config: TrainConfig, saved: dict) -> bool:
@@ -118,9 +115,9 @@ def extends(config: TrainConfig, saved: dict) -> bool:
 
 
 def find_checkpoint(config: TrainConfig, run: Run, say: Callable[[str], None]) -> tuple[dict | None, dict | None]:
-    """The furthest usable checkpoint of a run, from its folder or from the mirror, and the other one.
+    """The most advanced usable checkpoint of a run, from its folder or the mirror, and the other one.
 
-    One from the mirror says so: `mirrored`. A finished run whose checkpoint is lost is known by its own files.
+    One from the mirror is marked `mirrored`. A finished run whose checkpoint is lost is recognised by its other files.
     """
     mirrored = None if config.mirror is None else mirror.newest(mirror.folder_of(config), say)
     here = find_here(config, run, say, mirrored is not None)
@@ -129,19 +126,17 @@ def find_checkpoint(config: TrainConfig, run: Run, say: Callable[[str], None]) -
     if here is None or goes_before(mirrored, here, config):
         say(f"Found {run.name} in the mirror, after {so_far(mirrored)}.")
         if here is not None and same_run(here, mirrored):
-            say(f"That is further than the checkpoint here, {so_far(here)}, which stays as {checkpoints.PREVIOUS}.")
+            say(f"It is ahead of the checkpoint here, {so_far(here)}, which stays as {checkpoints.PREVIOUS}.")
         return {**mirrored, "mirrored": True}, here
     if not same_run(mirrored, here):
         mirror.set_aside(mirror.folder_of(config), say)
     elif mirrored["done"] != here["done"]:
-        say(
-            f"The checkpoint here is further than that in the mirror ({so_far(here)}, {so_far(mirrored)}) and is taken."
-        )
+        say(f"The checkpoint here is ahead of the one in the mirror ({so_far(here)}, {so_far(mirrored)}) and is used.")
     return here, mirrored
 
 
 def find_here(config: TrainConfig, run: Run, say: Callable[[str], None], elsewhere: bool) -> dict | None:
-    """The newest usable checkpoint in the run's folder; what its files tell, if they are further."""
+    """The newest usable checkpoint in the run's folder, or the state that its files record, if that is further on."""
     notes = []
     files = finished_without_checkpoint(run)
     try:
@@ -152,7 +147,7 @@ def find_here(config: TrainConfig, run: Run, say: Callable[[str], None], elsewhe
         notes.append(f"{error.message.partition('. No usable')[0]}.")
         saved = None
     if files is not None and (saved is None or saved["done"] < files["done"]):
-        say(f"{checkpoints.LAST} of {run.name} is gone or damaged, and not needed: its other files are whole.")
+        say(f"{checkpoints.LAST} of {run.name} is missing or damaged, but not needed: the other files are whole.")
         return files
     for note in notes:
         say(note)
@@ -160,7 +155,7 @@ def find_here(config: TrainConfig, run: Run, say: Callable[[str], None], elsewhe
 
 
 def same_run(earlier: dict, later: dict) -> bool:
-    """Whether two checkpoints are of one run, at two moments, or before and after it was made longer."""
+    """Whether two checkpoints belong to the same run, at two moments or before and after it was made longer."""
     free = {*FREE_SETTINGS, *WHERE}
     one, other = (
         {name: value for name, value in saved["settings"].items() if name not in free} for saved in (earlier, later)
@@ -172,7 +167,7 @@ def same_run(earlier: dict, later: dict) -> bool:
 
 
 def finished_without_checkpoint(run: Run) -> dict | None:
-    """What a finished run's own files tell of it, should its checkpoint be lost; None if they are not all there."""
+    """What the files of a finished run record, in case its checkpoint is lost; None if some are missing."""
     if run.unsound():
         return None
     info = run.info()
@@ -189,7 +184,7 @@ def finished_without_checkpoint(run: Run) -> dict | None:
 
 
 def goes_before(mirrored: dict, here: dict, config: TrainConfig) -> bool:
-    """Whether a mirrored checkpoint is to be taken: it fits the settings and is further, or is the only one that fits."""
+    """Whether to use a mirrored checkpoint: it fits the settings and is further on, or is the only one that fits."""
     fits = [not changes_of_settings(config, saved) for saved in (mirrored, here)]
     if fits[0] != fits[1]:
         return fits[0]
@@ -201,7 +196,7 @@ def so_far(saved: dict) -> str:
 
 
 def changes(config: TrainConfig, saved: dict, progress: bool = False) -> list[str]:
-    """In which settings `config` differs from those that a checkpoint was made with, in words."""
+    """The differences, in words, between `config` and the settings of a checkpoint."""
     settings, where = changes_of_settings(config, saved), changes_of_place(config, saved)
     if where and not settings and has_images_of(config, saved, progress):
         where = []
@@ -233,7 +228,7 @@ def changes_of_place(config: TrainConfig, saved: dict) -> list[str]:
 
 
 def has_images_of(config: TrainConfig, saved: dict, progress: bool) -> bool:
-    """Whether the images that `config` names are those of a checkpoint, under another name or in another place."""
+    """Whether `config` names the images of a checkpoint, under another name or in another place."""
     before = saved["settings"]
     alike = datasets.drawn_alike((before["dataset"], before["count"]), (config.dataset, config.count))
     if alike is not None:

@@ -1,4 +1,4 @@
-"""Nets to begin with: those of a trained run in place of random ones."""
+"""Nets to start with: those of a trained run instead of random ones."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ from .rebuild import find_run
 from .state_dicts import load_discriminator, load_generator, plain_state
 from .trainer import Trainer
 
-ROUNDS = 50  # of the power iteration, for the singular values of weights that were just taken up
+ROUNDS = 50  # rounds of power iteration, to find the singular values of weights that were just loaded
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where the nets of a trained run lie.
+    """The files of a trained run's nets.
 
     Attributes:
-        checkpoint: the run's `last.pt`, if it is there and usable.
+        checkpoint: the content of the run's `last.pt`, if that exists and is usable.
     """
 
     generator: Path
@@ -45,14 +45,14 @@ def find_start(text: str) -> Start:
     if not folder.is_dir():
         if folder.suffix == ".pth":
             raise ToonGANError(
-                f"is one file, {text}, and two nets are needed: give G.pth,D.pth, or their folder.", "start"
+                f"is one file, {text}, but two nets are needed: give G.pth,D.pth, or their folder.", "start"
             )
         folder = find_run(text).checkpoints
     return Start(folder / "G.pth", folder / "D.pth", checkpoints.read(folder / checkpoints.LAST))
 
 
 def settled(config: TrainConfig, saved: dict | None) -> TrainConfig:
-    """The settings with what a start decides where they leave it open: channels and width. A run that goes on has its own.
+    """The settings, with channels and width from the start if they are open. A run that continues has its own.
 
     Raises:
         ToonGANError: there is no such start.
@@ -68,9 +68,9 @@ def settled(config: TrainConfig, saved: dict | None) -> TrainConfig:
 
 
 def begun_with(trainer: Trainer, saved: dict | None) -> dict | None:
-    """What `run.json` says of the nets that a run began with; None where they were random.
+    """What `run.json` says about the nets that a run started with; None if they were random.
 
-    A run that begins is given them here; one that goes on has them in its checkpoint.
+    A new run gets the nets here; a run that continues has them in its checkpoint.
     """
     if saved is not None:
         return (saved.get("info") or {}).get("start")
@@ -79,10 +79,10 @@ def begun_with(trainer: Trainer, saved: dict | None) -> dict | None:
 
 @torch.no_grad()
 def begin_with(trainer: Trainer) -> dict:
-    """Give both players of a trainer the weights of a trained run; gives what `run.json` says of it.
+    """Give both nets of a trainer the weights of a trained run; returns what `run.json` says about them.
 
-    Where the run's checkpoint is there and fits, its optimisers' moments come along; else both nets are taken from their
-    files: smooth kernels as the small ones that they were laid down from, and D's spectral norm taken up again.
+    If the run's checkpoint exists and fits, its optimisers' moments come along. Otherwise both nets come from their
+    files: smooth kernels are turned back into the small ones behind them, and D's spectral norm is computed again.
 
     Raises:
         ToonGANError: there are no such nets, or they have other sizes; names the option that fits.
@@ -111,7 +111,7 @@ def begin_with(trainer: Trainer) -> dict:
 
 
 def sets_seen(path: Path) -> list[str]:
-    """The data sets that the nets beside a `run.json` were trained on, those of their own start included; none if it is not there."""
+    """The data sets that the nets beside a `run.json` were trained on, those of their start included; [] without it."""
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         return [info["settings"]["dataset"], *(info.get("start") or {}).get("trained_on", [])]
@@ -122,7 +122,7 @@ def sets_seen(path: Path) -> list[str]:
 def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
     """
     Raises:
-        ToonGANError: nets of these sizes cannot be begun with.
+        ToonGANError: this run cannot start with nets of these sizes.
     """
     wanted, wishes = trainer.config, trainer.asked.attributes.length if trainer.asked else 0
     for name, is_, want in (
@@ -136,21 +136,19 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
     ):
         if is_ != want:
             raise ToonGANError(
-                f"has {name} {is_}, and this run {want}: give --{name.replace('_', '-')} {is_}, or another start.",
+                f"has {name} {is_}, but this run has {want}: give --{name.replace('_', '-')} {is_}, or another start.",
                 "start",
             )
     if (D.norm == "batch") != (trainer.recipe.norm == "batch"):
         other = "classic" if D.norm == "batch" else "modern"
-        raise ToonGANError(f"was trained by the {other} recipe: give --recipe {other}, or another start.", "start")
+        raise ToonGANError(f"was trained with the {other} recipe: give --recipe {other}, or another start.", "start")
     if type(D) is not type(trainer.D):
-        has, lacks = ("can be asked for something", "not") if wishes == 0 else ("cannot be asked for anything", "")
-        raise ToonGANError(
-            f"{has}, and this run is {lacks} to be; change --ask, or take another start.".replace("  ", " "), "start"
-        )
+        has, this = ("can be asked for something", "cannot") if wishes == 0 else ("cannot be asked for anything", "can")
+        raise ToonGANError(f"{has}, but this run {this}; change --ask, or give another start.", "start")
 
 
 def fits(trainer: Trainer, saved: dict, D: Discriminator) -> bool:
-    """Whether the players of a checkpoint are shaped as this trainer's, parts of weights included, and not frozen."""
+    """Whether a checkpoint's nets have the shapes of this trainer's, parametrizations included, and are not frozen."""
     state = saved.get("trainer") or {}
     return all(
         {key: value.shape for key, value in state.get(name, {}).items()}
@@ -160,7 +158,7 @@ def fits(trainer: Trainer, saved: dict, D: Discriminator) -> bool:
 
 
 def take_up(net: nn.Module, plain: dict[str, torch.Tensor]) -> None:
-    """Put a plain state into a net whose weights may be parametrized."""
+    """Load a plain state into a net whose weights may be parametrized."""
     own = net.state_dict()
     for key, value in plain.items():
         module, _, name = key.rpartition(".")
@@ -179,9 +177,9 @@ def take_up(net: nn.Module, plain: dict[str, torch.Tensor]) -> None:
 
 
 def small_kernel(laid: torch.Tensor) -> torch.Tensor:
-    """The kernel `(out, in, 3, 3)` that was laid down to `(out, in, 4, 4)` (chapter 02).
+    """The kernel `(out, in, 3, 3)` behind a smooth one of `(out, in, 4, 4)` (chapter 02).
 
-    In one dimension three cells a, b, c become a, a + b, b + c, c.
+    In one dimension, three cells a, b, c become a, a + b, b + c, c.
     """
     back = torch.tensor([[1.0, 0, 0, 0], [-1, 1, 0, 0], [0, 0, 0, 1]], dtype=laid.dtype, device=laid.device)
     return torch.einsum("ih,oqhw,jw->oqij", back, laid, back)

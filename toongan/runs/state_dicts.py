@@ -21,23 +21,23 @@ from ..paths import atomic_write
 from .asking import attributes_beside
 
 PROJECTION = "projection.weight"
-AGAIN = "train the run again, or take another copy."
+AGAIN = "train the run again, or get another copy."
 PLAIN = "save it with torch.save(net.state_dict(), path)."
-# What other programs put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
+# Prefixes that others put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
 PREFIX = re.compile(r"(?:(?:module|_orig_mod|main)\.)*(?=\d+\.)")
-# Beginnings of files that end in .pth and are something else, and what to do about it.
+# The first bytes of files that end in .pth but are something else, and what to do about it.
 OTHERS = {
-    b"version https://git-lfs": "a pointer of Git LFS in place of the net; fetch the net with: git lfs pull",
+    b"version https://git-lfs": "a Git LFS pointer, not the net; fetch the net with: git lfs pull",
     b"\x1f\x8b": "packed with gzip; unpack it first",
     b"\x89PNG": "an image; give the G.pth or D.pth of a run",
-    b"\x89HDF": "an HDF5 file, as Keras writes it; a net of PyTorch is wanted",
+    b"\x89HDF": "an HDF5 file, as Keras writes it; a PyTorch net is needed",
 }
 
 
 def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state of a net as contiguous CPU tensors, spectral norm folded into the weights.
+    """The state of a net as contiguous CPU tensors, with spectral norm folded into the weights.
 
-    Loads into a net without spectral norm that then computes the same.
+    A net without spectral norm that loads it computes the same.
     """
     net = copy.deepcopy(net).cpu().eval()
     state = {}
@@ -53,7 +53,7 @@ def plain_state(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_state(path: Path, net: nn.Module) -> str:
-    """Write a net as a plain state dict; gives its SHA-256. Same weights, same bytes."""
+    """Write a net as a plain state dict; returns its SHA-256. The same weights give the same bytes."""
     buffer = io.BytesIO()
     torch.save(plain_state(net), buffer)
     with atomic_write(path) as part:
@@ -64,16 +64,16 @@ def save_state(path: Path, net: nn.Module) -> str:
 def load_generator(path: Path | str) -> Generator:
     """The generator in a `G.pth`, ready to draw: sizes inferred from its tensors, in `eval` mode, on the CPU.
 
-    One that can be asked for something knows what, from the `run.json` beside it.
+    If it can be asked for something, the `run.json` beside it says for what.
 
     Raises:
-        ToonGANError: the file is missing, damaged, holds code, or is not a generator of this series.
+        ToonGANError: the file is missing or damaged, holds code, or is not a generator of this series.
     """
     state = load_state(path)
     shapes = conv_shapes(state)
     if len(shapes) >= 2 and shapes[0][1] in CHANNELS and shapes[-1][0] == 1:
-        raise ToonGANError(f"{path} is a discriminator; load_generator wants a G.pth.")
-    # Transposed convolutions keep (in, out, height, width); one block a doubling from 4 px.
+        raise ToonGANError(f"{path} is a discriminator; load_generator needs a G.pth.")
+    # Transposed convolutions store (in, out, height, width); from 4 px on, each block doubles the side.
     size = image_size(shapes, path, "generator")
     channels = shapes[-1][1]
     if channels not in CHANNELS:
@@ -90,15 +90,15 @@ def load_generator(path: Path | str) -> Generator:
 def load_discriminator(path: Path | str) -> Discriminator:
     """The discriminator in a `D.pth`: sizes inferred from its tensors, in `eval` mode, on the CPU.
 
-    That of a run which can be asked for something is a `ConditionalDiscriminator`.
+    If its run can be asked for something, it is a `ConditionalDiscriminator`.
 
     Raises:
-        ToonGANError: the file is missing, damaged, holds code, or is not a discriminator of this series.
+        ToonGANError: the file is missing or damaged, holds code, or is not a discriminator of this series.
     """
     state = load_state(path)
     shapes = conv_shapes(state)
     if len(shapes) >= 2 and shapes[-1][1] in CHANNELS and shapes[-1][0] != 1:
-        raise ToonGANError(f"{path} is a generator; load_discriminator wants a D.pth.")
+        raise ToonGANError(f"{path} is a generator; load_discriminator needs a D.pth.")
     size = image_size(shapes, path, "discriminator")
     base_channels, channels = shapes[0][:2]
     if channels not in CHANNELS:
@@ -115,9 +115,9 @@ def load_discriminator(path: Path | str) -> Discriminator:
 
 
 def load_state(path: Path | str) -> dict[str, torch.Tensor]:
-    """Read a state dict, running no code that a file may hold.
+    """Read a state dict without running code that the file may hold.
 
-    Layers are named as in this series, `main.0.weight`, whatever prefix the file has, and are in their order.
+    Layers are named as in this series, `main.0.weight`, whatever prefix the file has, and sorted by number.
 
     Raises:
         ToonGANError: there is no such file, or it is not a state dict.
@@ -142,13 +142,13 @@ def read_bytes(path: Path | str) -> bytes:
     path = Path(path)
     if path.is_dir():
         inside = path / "G.pth"
-        hint = f"take {inside}" if inside.is_file() else "give the G.pth or D.pth in it"
+        hint = f"use {inside}" if inside.is_file() else "give the G.pth or D.pth in it"
         raise ToonGANError(f"{path} is a folder; {hint}.")
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ToonGANError(f"There is no file {path}; train a run first, or check the path.") from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = getattr(error, "strerror", None) or error
         raise ToonGANError(f"{path} cannot be read ({reason}); check the path and its permissions.") from error
     if not data:
@@ -159,7 +159,7 @@ def read_bytes(path: Path | str) -> bytes:
 def read_state(path: Path | str, data: bytes) -> Mapping[str, torch.Tensor]:
     check_kind(path, data)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a version of pickle that is none
+        with warnings.catch_warnings(action="ignore"):  # about an impossible pickle version
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not re.search(r"GLOBAL|Unsupported (?:class|operand)", str(error)):
@@ -167,11 +167,11 @@ def read_state(path: Path | str, data: bytes) -> Mapping[str, torch.Tensor]:
         raise ToonGANError(
             f"{path} is not a plain state dict and was not opened, since it may hold code; {PLAIN}"
         ) from error
-    except Exception as error:  # a damaged file may bring torch to raise anything
+    except Exception as error:  # torch may raise anything on a damaged file
         raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
     if isinstance(state, Mapping) and {"trainer", "settings"} <= set(state):
         raise ToonGANError(
-            f"{path} is a checkpoint, for a run to go on from; the nets are in the G.pth and D.pth beside it."
+            f"{path} is a checkpoint, from which a run continues; the nets are in the G.pth and D.pth beside it."
         )
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
@@ -182,7 +182,7 @@ def read_state(path: Path | str, data: bytes) -> Mapping[str, torch.Tensor]:
 
 
 def check_kind(path: Path | str, data: bytes) -> None:
-    """Refuse what is no file of `torch.save`, by its first bytes and as an archive.
+    """Refuse a file that `torch.save` did not write, judging by its first bytes and its form as an archive.
 
     Raises:
         ToonGANError: says what the file is instead.
@@ -192,7 +192,7 @@ def check_kind(path: Path | str, data: bytes) -> None:
             raise ToonGANError(f"{path} is {what}.")
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", data[:512], re.IGNORECASE):
         raise ToonGANError(
-            f"{path} is a web page, not a net; perhaps its server asked to sign in. Download the file itself again."
+            f"{path} is a web page, not a net; perhaps the server asked you to sign in. Download the file itself again."
         )
     if 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8 and data[8:9] == b"{":
         raise ToonGANError(
@@ -201,23 +201,23 @@ def check_kind(path: Path | str, data: bytes) -> None:
         )
     if data.startswith(b"PK"):
         check_archive(path, data)
-    elif data[:1] != b"\x80" and b"ustar" not in data[:512]:  # pickles, and the tar of the first versions
+    elif data[:1] != b"\x80" and b"ustar" not in data[:512]:  # pickles, and the tar files of the first versions
         raise ToonGANError(f"{path} is not a plain state dict, nor any other file of PyTorch; {PLAIN}")
 
 
 def check_archive(path: Path | str, data: bytes) -> None:
-    """What torch.save writes is a zip archive, of which torch itself does not check the content."""
+    """Check the zip archive that torch.save writes, since torch does not check its content."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-            # Behind other bytes, Python finds an archive and torch perhaps those bytes.
+            # After other bytes, Python still finds the archive, but torch may read those bytes.
             first = min((each.header_offset for each in archive.infolist()), default=0)
             whole = first == 0 and archive.testzip() is None
-    except Exception as error:  # zipfile raises half a dozen kinds
+    except Exception as error:  # zipfile may raise half a dozen kinds
         raise ToonGANError(f"{path} is damaged; {AGAIN}") from error
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         held = listed([name[:40] for name in names]) or "nothing"
-        raise ToonGANError(f"{path} is a zip archive that holds {held}; unpack it, and give the .pth in it.")
+        raise ToonGANError(f"{path} is a zip archive that holds {held}; unpack it and give the .pth in it.")
     if not whole:
         raise ToonGANError(f"{path} is damaged; {AGAIN}")
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
@@ -229,22 +229,22 @@ def conv_shapes(state: Mapping[str, torch.Tensor]) -> list[torch.Size]:
 
 
 def image_size(shapes: list[torch.Size], path: Path | str, kind: str) -> int:
-    """The side of the images, in pixels, from the number of convolutions.
+    """The side of the images in pixels, from the number of convolutions.
 
     Raises:
-        ToonGANError: no size has that number.
+        ToonGANError: no image size has this number.
     """
     size = 2 ** (len(shapes) + 1)
     if size not in IMAGE_SIZES:
         number = f"{len(shapes)} convolution{'' if len(shapes) == 1 else 's'}"
-        raise misfit(path, kind, f"it has {number}, and those of the sizes 32, 64, 128, 256 have 4, 5, 6, 7")
+        raise misfit(path, kind, f"it has {number}, but nets for 32, 64, 128 and 256 px have 4, 5, 6 and 7")
     return size
 
 
 def check_widths(path: Path | str, kind: str, **widths: int) -> None:
     for name, value in widths.items():
         if not 1 <= value <= RANGES[name][1]:
-            raise misfit(path, kind, f"its {name} would be {value}, and {RANGES[name][1]} is the most")
+            raise misfit(path, kind, f"its {name} would be {value}, but the limit is {RANGES[name][1]}")
 
 
 def misfit(path: Path | str, kind: str, difference: str) -> ToonGANError:
@@ -252,14 +252,14 @@ def misfit(path: Path | str, kind: str, difference: str) -> ToonGANError:
 
 
 def fill(net: nn.Module, state: dict[str, torch.Tensor], path: Path | str, kind: str):
-    """Put weights into a net, whatever precision they were saved in.
+    """Load weights into a net, whatever precision they were saved in.
 
     Raises:
-        ToonGANError: some are missing, unexpected, of another shape, or no numbers.
+        ToonGANError: some are missing or unexpected, have another shape, or are not numbers.
     """
     wanted = net.state_dict()
     counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
-    state = {**counters, **state}  # older files have none, and drawing needs none
+    state = {**counters, **state}  # older files lack them, and drawing does not need them
     if differences := compare(wanted, state):
         raise misfit(path, kind, "; ".join(differences))
     for key, value in state.items():
@@ -271,7 +271,7 @@ def fill(net: nn.Module, state: dict[str, torch.Tensor], path: Path | str, kind:
             )
         if not value.float().isfinite().all():
             raise ToonGANError(
-                f"{path} holds weights that are no numbers any more (NaN or infinite, first in {key}); take the "
+                f"{path} holds weights that are not numbers any more (NaN or infinite, first in {key}); use the "
                 "G-best.pth beside it or another copy, or train the run again with --precision fp32."
             )
     net.load_state_dict(state)
@@ -279,7 +279,7 @@ def fill(net: nn.Module, state: dict[str, torch.Tensor], path: Path | str, kind:
 
 
 def compare(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> list[str]:
-    """How a state differs from the one wanted, in few words."""
+    """How a state differs from the expected one, in few words."""
     shapes = [
         f"{key} is {by(state[key])}, not {by(value)}"
         for key, value in wanted.items()

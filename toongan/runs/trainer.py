@@ -1,4 +1,4 @@
-"""Both players and all that moves them: one step, what it depends on, and how fast it is."""
+"""Both nets and everything that trains them: one step, what it depends on, and how fast it is."""
 
 import copy
 import hashlib
@@ -27,16 +27,16 @@ from .feeding import feed, images_of, order_of
 
 
 class Trainer:
-    """Both nets, their optimisers and every source of chance, advanced a step at a time.
+    """Both nets, their optimisers and every source of randomness, advanced step by step.
 
     Two trainers built from the same configuration and data make the same steps.
 
     Args:
-        config: with its `base_channels` and its `batch_size` set.
+        config: its `base_channels` and `batch_size` must be set.
         images: uint8 `(N, H, W, channels)`.
         machine: where and how to compute; all ranks of its world make each step together.
         rows: train on these images only.
-        asked: what the generator is to draw on request, and how the images have it.
+        asked: what the generator learns to draw on request, and the attributes of the images.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
         self.go_to(0)
 
     def make_nets(self) -> tuple[Generator, Discriminator]:
-        """Both players, not yet initialised."""
+        """Both nets, not yet initialised."""
         config, wishes = self.config, self.asked.attributes.length if self.asked else 0
         sizes = config.image_size, config.latent_dim, config.base_channels
         return make_nets(self.recipe, *sizes, wishes, self.images.shape[3])
@@ -77,7 +77,7 @@ class Trainer:
         return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.machine.adam_options(rate))
 
     def go_to(self, step: int) -> None:
-        """Put the data where they are before `step`: the order depends on the seed and on nothing else."""
+        """Move the data stream to where it is before `step`; the order depends on the seed and nothing else."""
         if self.stream is not None:
             self.stream.close()
         config, count = self.config, len(self.images if self.rows is None else self.rows)
@@ -86,7 +86,7 @@ class Trainer:
         self.wishes = map(self.asked.wishes, order()) if self.asked else None
 
     def step(self, number: int, steps: int) -> torch.Tensor:
-        """Step `number` of `steps`: `(4,)` on the device, loss_d, loss_g, real_score, fake_score."""
+        """Make step `number` of `steps`; returns `(4,)` on the device: loss_d, loss_g, real_score, fake_score."""
         factor = rate_factor(number, steps, self.recipe.final_rate, self.recipe.warmup)
         self.set_rates(factor * self.rate_scale)
         batch, latent = next(self.stream), self.latent()
@@ -98,9 +98,9 @@ class Trainer:
         return self.world.mean(values)
 
     def latent(self) -> torch.Tensor:
-        """What a step needs to know, on the device: latent vectors `(N, latent_dim)`, then wishes, then chances, if any.
+        """The input of a step, on the device: latent vectors `(N, latent_dim)`, then wishes and random numbers, if any.
 
-        What is asked of G is what the real images of the batch have, so that both sides of a pair are judged by the same.
+        The wishes are the attributes of the real images in the batch, so that both images of a pair have the same ones.
         """
         config, count = self.config, self.config.batch_size
         latent = torch.randn(count, config.latent_dim, generator=self.chance)
@@ -115,7 +115,7 @@ class Trainer:
         return random_latent(self.G, count, seeded(self.config.seed, purpose))
 
     def play(self, batch: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-        """All of a step that can be recorded: gather the images of a batch, and alternate."""
+        """The part of a step that can be recorded: gather the images of a batch, and alternate."""
         return self.alternate(images_of(self.images, batch), latent)
 
     def alternate(self, real: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -132,18 +132,18 @@ class Trainer:
         return train_step(G, D, *optimizers, self.loss, real, latent, self.autocast, self.scaler)
 
     def record(self, batch: torch.Tensor, latent: torch.Tensor) -> None:
-        """Record the step, once the optimisers have made one and so have all their tensors."""
+        """Record the step; the optimisers have made one before, and so have all their tensors."""
         scaler = self.scaler.state_dict()
         try:
             self.graph = StepGraph(self.play, self.tensors(), batch, latent)
         except RuntimeError as error:
             warnings.warn(f"No CUDA graph, so steps take a little longer: {error}", stacklevel=2)
             self.graphs = False
-            # A step that broke off leaves behind what it had begun.
+            # A step that broke off leaves unfinished work behind.
             self.D.requires_grad_(True)
             self.optimizer_g.zero_grad()
             self.optimizer_d.zero_grad()
-            for optimizer in (self.optimizer_g, self.optimizer_d):  # the scaler handed these over, and multiplies them
+            for optimizer in (self.optimizer_g, self.optimizer_d):  # the scaler set these, and multiplies by them
                 optimizer.__dict__.pop("grad_scale", None)
                 optimizer.__dict__.pop("found_inf", None)
             self.scaler = self.machine.scaler()
@@ -151,7 +151,7 @@ class Trainer:
                 self.scaler.load_state_dict(scaler)
 
     def tensors(self) -> list[torch.Tensor]:
-        """All that a step changes."""
+        """Everything that a step changes."""
         nets = [value for net in (self.G, self.D) for value in net.state_dict().values()]
         states = [state for each in (self.optimizer_g, self.optimizer_d) for state in each.state.values()]
         moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
@@ -159,11 +159,11 @@ class Trainer:
         return nets + moments + scale
 
     def optimizers(self) -> tuple[tuple[torch.optim.Adam, float], ...]:
-        """Both, each with its peak learning rate."""
+        """Both optimisers, each with its peak learning rate."""
         return (self.optimizer_g, self.recipe.rate_g), (self.optimizer_d, self.recipe.rate_d)
 
     def set_rates(self, factor: float) -> None:
-        """Both learning rates, as a fraction of their peaks."""
+        """Set both learning rates, as a fraction of their peaks."""
         for optimizer, peak in self.optimizers():
             for group in optimizer.param_groups:
                 if isinstance(group["lr"], torch.Tensor):
@@ -172,14 +172,14 @@ class Trainer:
                     group["lr"] = peak * factor
 
     def state(self) -> dict:
-        """Everything that decides the steps to come, but for the place in the data, which is the step's number."""
+        """Everything that decides the steps to come, except the place in the data, which the step's number gives."""
         parts = {name: getattr(self, name).state_dict() for name in self.parts()}
         return {**parts, "chance": self.chance.get_state(), "rate_scale": self.rate_scale}
 
     def restore(self, state: dict, step: int) -> None:
-        """Go back to what `state()` gave before `step`."""
+        """Go back to what `state()` returned before `step`."""
         for name in self.parts():
-            if state[name] or name != "scaler":  # that of another precision is empty
+            if state[name] or name != "scaler":  # the scaler of another precision has an empty state
                 getattr(self, name).load_state_dict(state[name])
         self.settle_optimizers()
         self.chance.set_state(state["chance"])
@@ -187,8 +187,8 @@ class Trainer:
         self.go_to(step)
 
     def settle_optimizers(self) -> None:
-        """Their state was just read, and may be of another device."""
-        self.graph = None  # it knows the tensors that were
+        """Prepare the optimisers after a load, which may come from another device."""
+        self.graph = None  # it refers to the earlier tensors
         for optimizer, peak in self.optimizers():
             options = self.machine.adam_options(peak)
             for group in optimizer.param_groups:
@@ -201,21 +201,21 @@ class Trainer:
         return ["G", "D", *average, "optimizer_g", "optimizer_d", "scaler"]
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number still: one wait for the device."""
+        """Whether every weight is still a number; waits once for the device."""
         values = [value for net in (self.G, self.D) for value in net.state_dict().values()]
         largest = torch._foreach_norm([value for value in values if value.is_floating_point()], math.inf)
         return bool(torch.stack(largest).isfinite().all())
 
     @property
     def generator(self) -> Generator:
-        """The generator to draw and to save: the moving average where the recipe keeps one."""
+        """The generator to draw with and to save: the moving average if the recipe keeps one."""
         return self.G if self.average is None else self.average
 
 
 def make_nets(
     recipe: Recipe, image_size: int, latent_dim: int, base_channels: int, wishes: int = 0, channels: int = 3
 ) -> tuple[Generator, Discriminator]:
-    """Both players of a recipe, not yet initialised. With wishes, G takes them after the latent vector."""
+    """Both nets of a recipe, not yet initialised. With wishes, G takes them after the latent vector."""
     G = Generator(image_size, latent_dim + wishes, base_channels, recipe.smooth, channels)
     if wishes:
         return G, ConditionalDiscriminator(image_size, base_channels, recipe.norm, recipe.smooth, wishes, channels)
@@ -224,7 +224,7 @@ def make_nets(
 
 @torch.no_grad()
 def freeze(D: Discriminator, layers: int) -> Discriminator:
-    """Make the weights of D's first layers numbers that nothing changes, in place: Mo et al. 2020, section 3."""
+    """Fix the weights of D's first layers, in place: Mo et al. 2020, section 3."""
     for conv in [each for each in D.main if isinstance(each, torch.nn.Conv2d)][:layers]:
         for name in ("weight", "bias"):
             value = getattr(conv, name)
@@ -236,7 +236,7 @@ def freeze(D: Discriminator, layers: int) -> Discriminator:
 
 
 def first_weights(make: Callable[[], tuple[Generator, Discriminator]], seed: int) -> tuple[Generator, Discriminator]:
-    """Both players as a run of this seed begins with them."""
+    """Both nets as a run with this seed begins with them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         G, D = map(init_weights, make())
@@ -244,14 +244,14 @@ def first_weights(make: Callable[[], tuple[Generator, Discriminator]], seed: int
 
 
 def seeded(seed: int, purpose: str) -> torch.Generator:
-    """A generator of random numbers for one purpose: faces to show must not repeat those trained on."""
+    """A random number generator for one purpose: faces to show must not reuse latent vectors from training."""
     digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @torch.no_grad()
 def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndarray:
-    """Latent vectors `(N, latent_dim)` to uint8 pixels `(N, H, W, channels)`, in `eval` mode."""
+    """Draw latent vectors `(N, latent_dim)` as uint8 pixels `(N, H, W, channels)`, in `eval` mode."""
     training = generator.training
     device = next(generator.parameters()).device
     generator.eval()
@@ -261,7 +261,7 @@ def draw(generator: Generator, latent: torch.Tensor, batch: int = 64) -> np.ndar
 
 
 def measure_speed(trainer: Trainer, seconds: float = 4.0, progress: bool = False) -> float:
-    """Training speed in images a second, measured on a trainer that is then thrown away."""
+    """The training speed in images per second, measured on a trainer that is then thrown away."""
     bar = tqdm(
         total=seconds,
         desc="Measuring the speed",
@@ -270,7 +270,7 @@ def measure_speed(trainer: Trainer, seconds: float = 4.0, progress: bool = False
         disable=not progress,
     )
     with bar:
-        for number in range(10):  # the first steps are slow: memory is taken, kernels are chosen
+        for number in range(10):  # the first steps are slow: memory is allocated, kernels are chosen
             trainer.step(number, 1000)
         hardware.synchronize(trainer.machine.device)
         start, done, elapsed = time.perf_counter(), 0, 0.0

@@ -1,4 +1,4 @@
-"""A run, told from its beginning to its end: open the data, plan, build, loop (draw, step, record, save), end."""
+"""A run from beginning to end: open the data, plan, build, loop (draw, step, record, save), end."""
 
 import math
 import sys
@@ -39,14 +39,14 @@ ASK_EVERY = 16
 
 
 def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run:
-    """Train both nets as `config` says; leaves the run's files and gives the run.
+    """Train both nets as `config` says; writes the run's files and returns the run.
 
-    A run of this name that was stopped goes on, and ends with the same bytes as if it had not been. A finished one is
-    given as it is, and what is missing of its files written again; with other settings it is set aside as NAME-previous
-    first; with `extend` it goes on to a greater length.
+    A stopped run of this name continues, and ends with the same bytes as if it had never stopped. A finished one is
+    returned as it is, after missing files are written again; if its settings differ, it is first set aside as
+    NAME-previous; with `extend` it is trained further.
 
     Args:
-        progress: print progress bars and what happens.
+        progress: print progress bars and messages.
         show: show the sample grid now and then, and the curves at the end (for notebooks).
 
     Raises:
@@ -80,16 +80,16 @@ def run_training(config: TrainConfig, machine: Machine, lock: ExitStack, progres
 
 
 class Session:
-    """One call of `train`: from where the run begins, or goes on, to where it ends, or is stopped.
+    """One call of `train`: from where the run begins or continues to where it ends or is stopped.
 
     Args:
-        machine: where and how to compute. Of the ranks of its world only the one that leads writes.
-        saved: a checkpoint to go on from.
+        machine: where and how to compute. Only the leading rank of its world writes.
+        saved: a checkpoint to continue from.
 
     Attributes:
-        done: steps behind us.
+        done: the number of finished steps.
         history: the rows of `history.csv`.
-        pending: what the device gathered since the last row, still on the device.
+        pending: the values since the last row, still on the device.
     """
 
     def __init__(self, config: TrainConfig, run: Run, machine: Machine, saved: dict | None, progress: bool, show: bool):
@@ -112,7 +112,7 @@ class Session:
                 saved = longer(config, run, saved, new_trainer, self.world.leads, progress)
             self.plan = Plan.of(saved)
 
-        # The nets, and all that watches over them.
+        # The nets, and everything that watches them.
         self.trainer = new_trainer()
         self.start = begun_with(self.trainer, saved)
         if saved is None:
@@ -125,12 +125,12 @@ class Session:
         self.done, self.rescues, self.seconds = 0, 0, 0.0
         if saved is not None:
             self.restore(saved)
-            self.say(f"Going on after {self.done:,} of {self.plan.steps:,} steps.")
+            self.say(f"Continuing after {self.done:,} of {self.plan.steps:,} steps.")
             if self.world.leads:
                 redraw_grids(run, saved, self.say)
 
     def set_earlier_aside(self) -> None:
-        """An earlier run of this name, here and in the mirror, gets another name."""
+        """Rename an earlier run of this name, here and in the mirror."""
         if previous := self.run.set_aside():
             self.say(f"The earlier run of this name is now {display(previous)}")
         if self.config.mirror is not None:
@@ -161,7 +161,7 @@ class Session:
             self.end()
 
     def stopped(self, asked: bool) -> bool:
-        """Whether to stop before the next step. Ranks ask one another only now and then: each time, all wait for the slowest."""
+        """Whether to stop before the next step. Ranks check only now and then: each time, all wait for the slowest."""
         if self.world.size > 1 and self.done % ASK_EVERY:
             return False
         return self.world.any(asked)
@@ -180,7 +180,7 @@ class Session:
             self.export()
 
     def record(self) -> None:
-        """Read what the device gathered since the last row, the only wait in the loop; go back if it is no number any more."""
+        """Read the values since the last row, the only wait in the loop; go back if they are not numbers any more."""
         means = torch.stack(self.pending).cpu().double().mean(0).tolist()
         self.pending = []
         now = time.perf_counter()
@@ -191,19 +191,19 @@ class Session:
         row = [self.done, round(self.kimg, 3), round(self.seconds, 3), *(round(value, 6) for value in means), None]
         self.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
         self.bar.set_postfix_str(f"real {means[2]:.2f} fake {means[3]:.2f}", refresh=False)
-        finding = doctor.diagnose(self.history, self.judge.variety_share)
+        finding = doctor.diagnose(self.history, self.judge.variety_share, self.judge.weave_excess)
         if finding is not None and finding.name not in self.findings:
             self.findings.append(finding.name)
             self.say(f"After {self.history[-1]['kimg']:g} thousand images: {finding.text}")
 
     def save(self) -> None:
-        """Save everything, unless it is sick: then `record` will find that out, and go back."""
+        """Save everything, unless a weight is not a number; then `record` will notice and go back."""
         if self.world.leads and self.trainer.is_finite():
             self.write.checkpoint(self.state())
         self.last_save = time.perf_counter()
 
     def end(self) -> None:
-        """Leave everything as it is now, finished or interrupted."""
+        """Write everything as it is now, finished or interrupted."""
         if not self.world.leads:
             return
         samples = self.draw_grid(sum(step < self.done for step in self.plan.grids))
@@ -226,8 +226,8 @@ class Session:
         return samples
 
     def judge_samples(self, samples: np.ndarray) -> None:
-        """Does G repeat itself, and is this the best so far?"""
-        if self.done > self.plan.steps / 4:  # before that, fog
+        """Check whether G repeats itself, and whether this is the best generator so far."""
+        if self.done > self.plan.steps / 4:  # earlier, it is fog
             self.judge.look(samples)
         if not self.judge.is_due(self.kimg):
             return
@@ -243,12 +243,12 @@ class Session:
         self.write.curves(self.history, self.plan, self.config.batch_size)
 
     def rescue(self) -> None:
-        """Back to the last good checkpoint with half the learning rate; three times at most."""
+        """Go back to the last good checkpoint with half the learning rate; three times at most."""
         step, rescues = self.done, self.rescues + 1
         if rescues > RESCUES:
             raise ToonGANError(
-                f"The loss is no longer a number after step {step:,}, for the {rescues}th time. Whatever was saved "
-                "before is kept; train again with --precision fp32, or another --seed."
+                f"The loss is no longer a number after step {step:,}, for the {rescues}th time. Everything saved "
+                "before is kept; train again with --precision fp32 or another --seed."
             )
         scale = self.trainer.rate_scale
         self.restore(self.world.agreed(lambda: checkpoints.load(self.run.checkpoints, self.say)))
@@ -260,14 +260,14 @@ class Session:
         )
         self.save()
 
-    # --- what is kept of it ---------------------------------------------------------------
+    # --- what is kept ----------------------------------------------------------------------
 
     def info(self) -> dict:
         """What `run.json` says."""
         return record_of(self.config, self.machine, self.data, self.split, self.plan, self)
 
     def state(self) -> dict:
-        """A checkpoint: everything that decides what is to come."""
+        """A checkpoint: everything that decides how the run continues."""
         return {
             "settings": settings_on(self.config, self.machine),
             **self.plan.state(),
@@ -294,6 +294,6 @@ class Session:
         self.trainer.restore(saved["trainer"], self.done)
 
     def close(self) -> None:
-        """End the threads that fetch images and copy checkpoints."""
+        """Stop the threads that fetch images and copy checkpoints."""
         self.trainer.stream.close()
         self.write.close()

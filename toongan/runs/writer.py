@@ -1,4 +1,4 @@
-"""Writes what a run makes as it goes: into its own folders, and into the mirror where there is one."""
+"""Writes the files of a run during training, to its own folders and to the mirror if there is one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ class Writer:
 
     Args:
         mirrored: the folder for second copies; None for none.
-        logged: whether TensorBoard is to see the run, too.
+        logged: whether to write for TensorBoard as well.
 
     Raises:
         ToonGANError: the package tensorboard is missing.
@@ -33,7 +33,7 @@ class Writer:
         self.mirror = None if mirrored is None else Mirror(mirrored, say)
 
     def grid(self, number: int, step: int, samples: np.ndarray) -> None:
-        """The sample grid of a number, from samples uint8 `(N, H, W, channels)`."""
+        """Write a sample grid from samples, uint8 `(N, H, W, channels)`."""
         with atomic_write(self.run.grid_path(number)) as part:
             save_image(to_image(tile(samples)), part)
             data = part.read_bytes()
@@ -41,33 +41,33 @@ class Writer:
             self.mirror.put_grid(number, step, data)
 
     def checkpoint(self, state: dict) -> None:
-        """`last.pt`; the one before stays as `previous.pt`."""
+        """Write `last.pt`; the one before stays as `previous.pt`."""
         data = checkpoints.save(self.run.checkpoints, state)
         if self.mirror is not None:
             self.mirror.put(state["done"], data)
 
     def best_generator(self, generator: Generator) -> str:
-        """`G-best.pth`; gives its SHA-256."""
+        """Write `G-best.pth`; returns its SHA-256."""
         return save_state(self.run.best_path, generator)
 
     def best_checkpoint(self, state: dict) -> None:
-        """`best.pt`, from which `G-best.pth` can be written again."""
+        """Write `best.pt`, from which `G-best.pth` can be written again."""
         data = checkpoints.save_best(self.run.checkpoints, state)
         if self.mirror is not None:
             self.mirror.put_best(state["done"], data)
 
     def curves(self, history: list[dict], plan: Plan, batch_size: int) -> None:
-        """What is new of the history and the grids, for TensorBoard."""
+        """Write what is new in the history and the grids for TensorBoard."""
         if self.log is not None:
             self.log.write(history, plan.grids, batch_size)
 
     def finish(self) -> None:
-        """Wait a minute at most for the last copy."""
+        """Wait for the last copy, a minute at most."""
         if self.mirror is not None:
             self.mirror.finish()
 
     def close(self) -> None:
-        """Copy and log no more."""
+        """Stop copying and logging."""
         if self.log is not None:
             self.log.close()
         if self.mirror is not None:

@@ -1,7 +1,7 @@
 """Sharing: a run as something to open, send or build on.
 
 In: a run's name.
-Out: files for those who have neither Python nor this package: a page that draws in any browser.
+Out: files for people who have neither Python nor this package, such as a page that draws in any browser.
 Imported by: the command line. It imports `evaluation`, `runs`, `datasets` and what lies below them.
 """
 
@@ -21,7 +21,7 @@ def share(config, progress: bool = True) -> Path:
     """Make what a configuration describes; gives its path.
 
     Raises:
-        ToonGANError: it cannot be made; says what to do. Nothing half made is left.
+        ToonGANError: it cannot be made; says what to do. No half-made file is left.
     """
     module, function = KINDS[type(config).__name__]
     return getattr(import_module(f".{module}", __name__), function)(config, progress)

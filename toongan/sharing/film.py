@@ -21,7 +21,7 @@ FILTERS = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANC
 
 
 def share_film(config: ShareFilmConfig, progress: bool = True) -> Path:
-    """Write a film of `config.faces` faces that turn into others, and at its end into the first ones; gives its path.
+    """Write a film of `config.faces` faces that turn into others and, in the end, back into the first ones; gives its path.
 
     Raises:
         ToonGANError: no such run, the package av is missing, or the file cannot be written.

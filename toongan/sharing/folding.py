@@ -1,4 +1,4 @@
-"""A generator as few plain numbers: batch norm folded into the convolutions, smooth kernels as the small ones they are laid from."""
+"""A generator as a short list of arrays: batch norm folded into the convolutions, smooth kernels stored as 3×3 ones."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..models import Generator, SmoothKernel
 from ..runs.start import small_kernel
 
-SMOOTH = 1e-4  # how far a kernel may be from one that was laid down, as a share of its largest weight
+SMOOTH = 1e-4  # how far a kernel may be from a smooth one, as a share of its largest weight
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Layer:
     """One layer of a folded generator: a transposed convolution, its bias, then ReLU, or tanh after the last.
 
     Attributes:
-        weight: float32 `(in, out, k, k)`; k is 3 where the kernel of 4×4 is a small one laid down (chapter 02).
+        weight: float32 `(in, out, k, k)`; k is 3 where the 4×4 kernel is a smooth one, made from a 3×3 one (chapter 02).
         bias: float32 `(out,)`.
     """
 

@@ -18,7 +18,7 @@ from ..system.extras import needed
 from ..system.signature import save_image
 from .page import named, page_of, trained_on
 
-# Licences of the images, as the Hub calls them; others are "other", with their name and address.
+# What the Hub calls the licences of the images; all others are "other", with their name and address.
 LICENCES = {"CC0 1.0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "MIT": "mit"}
 TASK = "unconditional-image-generation"
 FIGURES = (
@@ -40,7 +40,9 @@ def share_hub(config: ShareHubConfig, progress: bool = True) -> Path:
     generator = load_generator(run.generator_path)
     place = config.out or writable_folder(Run.named(config.run).generated) / "hub"
     if place.exists() and not (place / "config.json").is_file():
-        raise ToonGANError(f"is a folder with other files in it, {display(place)}; name one that is not there.", "out")
+        raise ToonGANError(
+            f"is a folder with other files in it, {display(place)}; name a folder that does not exist yet.", "out"
+        )
     part = place.with_name(f".{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -60,7 +62,7 @@ def share_hub(config: ShareHubConfig, progress: bool = True) -> Path:
         if progress:
             print(f"Pushed to {address}")
     elif progress:
-        print("Look at README.md in it, then push it: the same command with --push OWNER/NAME")
+        print("Read its README.md, then push it: the same command with --push OWNER/NAME")
     return place
 
 
@@ -86,7 +88,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     settings, data = info.get("settings", {}), info.get("data", {})
     dataset = settings.get("dataset", "unknown")
     credit = credit_of(dataset) or {
-        "title": "images of the author's",
+        "title": "the author's own images",
         "creator": "",
         "license": "",
         "license_url": "",
@@ -113,8 +115,8 @@ def card_of(run: Run, generator: Generator, repository: str):
     sizes = ", ".join(f"{name}={getattr(generator, name)}" for name in ("image_size", "latent_dim", "base_channels"))
     table = "".join(f"| {title} | {value:.4g} | {floor:.4g} |\n" for _, title, value, floor in rows)
     measured = (
-        f"Compared with {metrics['count']:,} images that it was never trained on; in the last column the same for as many other real images.\n\n"
-        f"| | generated | real |\n|---|---|---|\n{table}"
+        f"Compared with {metrics['count']:,} images that it was never trained on. The last column is the floor: the same for as many other real images.\n\n"
+        f"| | generated | floor |\n|---|---|---|\n{table}"
         if rows
         else f"Not measured yet: `python -m toongan evaluate --run {run.name}`."
     )
@@ -156,13 +158,15 @@ faces = draw(G, random_latent(G, 16))  # uint8 (16, {generator.image_size}, {gen
 
 ## Limits
 
-It draws what its images have: their style, their skin and hair, and nothing else. It was made to teach. What may be done with its faces depends on the licence of the images above.
+The faces are generated. Label them as generated wherever you show them.
+
+The generator draws what its training images have: their style, their skin and hair, and nothing else. It was made to teach. What may be done with its faces depends on the licence of those images.
 """  # fmt: skip
     return ModelCard(text)
 
 
 def figures_of(run: Run) -> tuple[dict, list[tuple[str, str, float, float]]]:
-    """The card of a run, and of it: kind, title, the value of generated images, and that of real ones."""
+    """The card of a run, and from it: kind, title, the value for generated images, and that for real ones."""
     try:
         card = json.loads((run.checkpoints / "metrics.json").read_text(encoding="utf-8"))
         return card, [

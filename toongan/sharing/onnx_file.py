@@ -47,7 +47,7 @@ def share_onnx(config: ShareOnnxConfig, progress: bool = True) -> Path:
     if progress:
         print(
             f"{display(path)}, {path.stat().st_size / 1e6:.1f} MB, opset {OPSET}: {INPUT} (N, {generator.latent_dim}) to {OUTPUT} "
-            f"(N, {generator.channels}, {generator.image_size}, {generator.image_size}) in [-1, 1]; {apart:.1g} from PyTorch at most."
+            f"(N, {generator.channels}, {generator.image_size}, {generator.image_size}) in [-1, 1]; at most {apart:.1g} from PyTorch."
         )
     return path
 
@@ -84,7 +84,7 @@ class Unflattened(torch.nn.Module):
 
 
 def quiet():
-    """Nothing of what the exporter says as it goes."""
+    """Silence what the exporter prints as it works."""
     from contextlib import ExitStack
 
     stack = ExitStack()

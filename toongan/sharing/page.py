@@ -1,4 +1,4 @@
-"""One file that draws faces in any browser: the generator's weights and a few hundred lines of JavaScript, and no server."""
+"""One file that draws faces in any browser: the generator's weights and a few hundred lines of JavaScript. It needs no server."""
 
 import base64
 import html
@@ -20,7 +20,7 @@ from ..runs import Run, find_run, load_generator
 from .directions import directions_of
 from .folding import layers_of
 
-EXAMPLES = 512  # faces of the data whose attributes the page copies where nothing is wished for
+EXAMPLES = 512  # faces of the data whose attributes the page copies for whatever is not wished for
 FILM_SIDE = 264  # pixels
 MOST_BYTES = 16 << 20
 
@@ -38,7 +38,7 @@ def share_page(config: SharePageConfig, progress: bool = True) -> Path:
         part.write_text(text, encoding="utf-8")
     if progress:
         print(
-            f"{display(path)}, {path.stat().st_size / 1e6:.2f} MB: open it by a double click, send it, or put it on any web site."
+            f"{display(path)}, {path.stat().st_size / 1e6:.2f} MB: open it with a double click, send it, or put it on any web site."
         )
     return path
 
@@ -69,7 +69,7 @@ def page_of(run: Run, progress: bool = False) -> str:
     parts = {
         "TITLE": html.escape(faces),
         "HEADING": html.escape(faces),
-        "LEAD": "A small neural network in this page draws them, on your machine, as you watch. Nothing is sent anywhere.",
+        "LEAD": "A small neural network inside this page generates these faces on your machine. Nothing is sent anywhere.",
         "ABOUT": about(run, info),
         "MODEL": json.dumps(model, separators=(",", ":")).replace("</", "<\\/"),
     }
@@ -83,7 +83,9 @@ def packed(arrays: list[np.ndarray]) -> str:
     """Numbers as half-precision floats: all low bytes, then all high ones, which compress better; zlib, then base64."""
     halves = np.concatenate([array.ravel() for array in arrays]).astype("<f2")
     if not np.isfinite(halves).all():
-        raise ToonGANError("The generator has weights that are no numbers, or too large; train it again.")
+        raise ToonGANError(
+            "The generator has weights that are not numbers, or too large for half precision; train it again."
+        )
     pairs = halves.view(np.uint8).reshape(-1, 2)
     return base64.b64encode(zlib.compress(pairs.T.tobytes(), 9)).decode()
 
@@ -122,15 +124,15 @@ def colour_word(colour: str) -> str:
 
 
 def about(run: Run, info: dict) -> str:
-    """How the run was made, as a table, its figures beside their floors, and its film."""
+    """How the run was made, as a table, with its measures beside their floors, and its film."""
     settings, data = info.get("settings", {}), info.get("data", {})
     rows = [
         ("Images", f"{trained_on(data)} of {named(settings.get('dataset', ''))}"),
         *credit_rows(settings.get("dataset", "")),
         ("Size", f"{settings.get('image_size', '?')} px, {settings.get('base_channels', '?')} base channels"),
         ("Training", f"{info.get('kimg', 0):,.0f} thousand images in {info.get('seconds', 0) / 60:,.0f} minutes"),
-        ("On", str(info.get("device", "?"))),
-        ("When, seed", f"{info.get('date', '?')}, {info.get('seed', '?')}"),
+        ("Machine", str(info.get("device", "?"))),
+        ("Date, seed", f"{info.get('date', '?')}, {info.get('seed', '?')}"),
     ]
     rows += card_rows(run)
     body = "".join(
@@ -142,19 +144,19 @@ def about(run: Run, info: dict) -> str:
         if film
         else ""
     )
-    note = "The network is a DCGAN (Radford et al. 2015), trained with the notebook series ToonGAN."
+    note = "The network is a DCGAN (Radford et al. 2015), trained with the notebook series ToonGAN. If you share a face, say that it is generated."
     return f"<table>{body}</table>{image}<p class=soft>{note}</p>"
 
 
 def named(dataset: str) -> str:
-    """A data set as strangers may read it: without the path of somebody's folder."""
+    """The name of a data set for strangers, without the path of anybody's folder."""
     return (
         "the author's own images" if re.match("(folder|zip|tar|drive)(:|$)", dataset) else dataset or "an unknown set"
     )
 
 
 def trained_on(data: dict) -> str:
-    """How many images a run was trained on, by what its `run.json` says of its data."""
+    """How many images a run was trained on, as its `run.json` says."""
     count = data.get("trained_on") or data.get("count")
     return f"{count:,}" if isinstance(count, int) else "an unknown number"
 
@@ -168,7 +170,7 @@ def credit_rows(dataset: str) -> list[tuple[str, str]]:
 
 
 def card_rows(run: Run) -> list[tuple[str, str]]:
-    """The main figures of a run's card, where it has been evaluated."""
+    """The main measures of a run's card, if it has been evaluated."""
     try:
         card = json.loads((run.checkpoints / "metrics.json").read_text(encoding="utf-8"))
         figures = card["figures"]
@@ -186,7 +188,7 @@ def card_rows(run: Run) -> list[tuple[str, str]]:
 
 
 def film_of(run: Run) -> str:
-    """The film of a run as an address that holds it, small; nothing where there is none."""
+    """The film of a run, small, as a data address; empty if there is none."""
     grids = run.grids
     if not grids:
         return ""

@@ -1,4 +1,4 @@
-"""Packages that not everybody needs: the extra `share` of `pyproject.toml`."""
+"""Optional packages: the extra `share` of `pyproject.toml`."""
 
 import sys
 from importlib import import_module
@@ -8,7 +8,7 @@ from ..errors import ToonGANError
 
 
 def needed(*names: str) -> list[ModuleType]:
-    """The packages of these names, imported.
+    """Import the packages with these names.
 
     Raises:
         ToonGANError: some are missing; says how to install them.
@@ -23,6 +23,7 @@ def needed(*names: str) -> list[ModuleType]:
         *others, last = sorted(set(missing))
         names, are = (f"{', '.join(others)} and {last}", "are") if others else (last, "is")
         raise ToonGANError(
-            f"{names} {are} not installed, and needed for this: {sys.executable} -m pip install {' '.join([*others, last])}"
+            f"{names} {are} needed for this, and not installed; first run: "
+            f"{sys.executable} -m pip install {' '.join([*others, last])}"
         )
     return found

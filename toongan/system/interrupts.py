@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered between two steps."""
+"""Ctrl-C and SIGTERM, handled between two steps."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible(patient: bool = False) -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event that a loop looks at between two steps.
+    """Turn Ctrl-C and SIGTERM into an event that a loop checks between two steps.
 
-    A second Ctrl-C interrupts at once, unless `patient`. Outside the main thread signals are left alone.
+    A second Ctrl-C interrupts at once, unless `patient`. Outside the main thread, signals are left alone.
     """
     stop = threading.Event()
 

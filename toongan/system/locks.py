@@ -1,7 +1,8 @@
-"""One process at a time: locks that no killed process leaves behind, on disks with locks of their own and without.
+"""One process at a time: locks that no killed process leaves behind, on disks with and without locks of their own.
 
-The system's own lock ends with the process that holds it. Some disks have none (Google Drive, some network disks). There a
-file stands for it, and its holder touches that file every few seconds: one that nobody touches any more is taken over.
+The system's own lock ends with the process that holds it. Google Drive and some network disks have no such lock.
+There, a file serves as the lock, and its holder touches it every few seconds. A file that nobody touches any more is
+taken over.
 """
 
 import errno
@@ -22,13 +23,13 @@ TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 BEAT = 15.0
 STALE = 120.0
 POLL = 0.2
-# The byte that is locked on Windows: far behind what others read.
+# The byte that is locked on Windows: far beyond what others read.
 FAR = 1 << 30
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: a process, its machine, and since when (seconds since 1970)."""
+    """Who holds a lock: a process and its machine, and since when (seconds since 1970)."""
 
     pid: int
     machine: str
@@ -45,7 +46,7 @@ class Holder:
 
 
 class Taken(Exception):
-    """Another process holds the lock; `holder` is None where it cannot be told who."""
+    """Another process holds the lock; `holder` is None if we cannot tell which."""
 
     def __init__(self, holder: Holder | None):
         super().__init__(str(holder or "another process"))
@@ -57,7 +58,7 @@ def hold(path: Path, on_wait: Callable[[Taken], None] | None = None) -> Iterator
     """Hold the lock that the file `path` stands for.
 
     Args:
-        on_wait: told who holds it, once, before waiting for them; without it nobody waits.
+        on_wait: called once, with who holds it, before waiting; without it we do not wait.
 
     Raises:
         Taken: another process holds it, and there is no `on_wait`.
@@ -84,7 +85,7 @@ def acquire(path: Path, on_wait: Callable[[Taken], None] | None):
 
 
 def quietly(taken: Taken) -> None:
-    """What is said while one still waits."""
+    """Say nothing while we wait."""
 
 
 def take(path: Path):
@@ -108,7 +109,7 @@ class SystemLock:
             if error.errno in TAKEN:
                 raise Taken(read_holder(path)) from error
             raise
-        with suppress(OSError):  # without a name on it, it holds all the same
+        with suppress(OSError):  # the lock holds even without a name in it
             self.file.truncate(0)
             self.file.write(written(Holder.me()))
 
@@ -131,7 +132,7 @@ def lock_file(file) -> None:
 
 
 class SoftLock:
-    """A file that stands for a lock, touched while it is held."""
+    """A file that serves as a lock, touched while it is held."""
 
     def __init__(self, path: Path):
         self.path, self.released = path, threading.Event()
@@ -151,12 +152,12 @@ class SoftLock:
         self.released.set()
         self.thread.join()
         with suppress(OSError):
-            if self.path.read_bytes() == self.mine:  # not if another took it for abandoned
+            if self.path.read_bytes() == self.mine:  # not if another process judged it abandoned
                 self.path.unlink()
 
 
 def create(path: Path, content: bytes) -> bool:
-    """Make the file, unless it is there."""
+    """Make the file; returns False if it exists."""
     try:
         with open(path, "xb") as file:
             file.write(content)
@@ -172,7 +173,7 @@ def abandoned(path: Path) -> bool:
         return not alive(holder.pid)
     try:
         probe = path.with_name(f".{path.name}-{os.getpid()}")
-        probe.touch()  # by the clock of the disk, not by that of this machine
+        probe.touch()  # by the clock of the disk, not of this machine
         now = probe.stat().st_mtime
         probe.unlink()
         return now - path.stat().st_mtime > STALE
@@ -181,14 +182,14 @@ def abandoned(path: Path) -> bool:
 
 
 def clear(path: Path) -> bool:
-    """Take an abandoned lock away. Of several processes that try, one succeeds."""
+    """Remove an abandoned lock. Of several processes that try, only one succeeds."""
     judged = read_holder(path)
     aside = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}")
     try:
         path.rename(aside)
     except OSError:
         return False
-    if read_holder(aside) != judged:  # another was quicker, and this is theirs
+    if read_holder(aside) != judged:  # another process was quicker, and this lock is its own
         with suppress(OSError):
             aside.rename(path)
         return False

@@ -1,4 +1,4 @@
-"""Images that say who drew them, so that our own output is never taken for data."""
+"""A mark on the images we write, so that our own output is never taken for data."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ EXIF_SOFTWARE = 0x0131
 def save_image(image: Image.Image, path: Path | str) -> None:
     """Write an image in the format of `path`'s suffix, marked as drawn by this package.
 
-    PNG holds the mark as the text `Software`, JPEG and WebP as the EXIF tag of that name; another format holds none.
+    PNG holds the mark as the text `Software`, JPEG and WebP as the EXIF tag of that name. Other formats hold none.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Errors that nobody has foreseen: one sentence on the screen, all that helps to find the cause in a file."""
+"""Unforeseen errors: one sentence on the screen, and a report that helps to find the cause in a file."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "tyro", "tqdm")
 
 
 def unforeseen(error: BaseException, arguments: list[str]) -> str:
-    """The sentence for a user; writes the report that it names. Never fails."""
+    """The sentence for the user; writes the report that it names. Never fails."""
     try:
         what = legible(f"{type(error).__name__}: {error}")
     except Exception:
@@ -59,13 +59,13 @@ def versioned(package: str) -> str:
 
 
 def write(text: str) -> Path | None:
-    """Write a report under a name of its own, in TOONGAN_HOME or else among the temporary files."""
+    """Write a report under a new name, in TOONGAN_HOME or, failing that, among the temporary files."""
     for folder in (home, tempfile.gettempdir):
         try:
             number, name = tempfile.mkstemp(".txt", time.strftime("toongan-error-%Y%m%d-%H%M%S-"), folder())
             with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
             return Path(name)
-        except Exception:  # no such folder, no permission, no space; a home that cannot be found
+        except Exception:  # no such folder, no permission, no space, or no home folder
             continue
     return None
