@@ -12,11 +12,11 @@ from .models import Discriminator, Generator, SpectralNorm
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-09
 class Attributes:
-    """What a generator can be asked for, and which numbers at the end of its latent vector mean which wish.
+    """What a generator can be asked for, and which numbers at the end of its latent vector carry which wish.
 
     Args:
-        values: attribute to the values it can take; an empty value is a part that is absent.
-        examples: what some real images have, `(M, attributes)`, each as the number of its value;
+        values: attribute to the values it can take; an empty value means that the part is absent.
+        examples: the attributes of some real images, `(M, attributes)`, each as the number of its value;
             -1 for a value that cannot be asked for.
     """
 
@@ -29,7 +29,7 @@ class Attributes:
 
     @classmethod
     def of(cls, values: dict[str, list[str]], labels: list[dict[str, str]]) -> "Attributes":
-        """With what these images have as examples."""
+        """With these images as examples."""
         found = cls(values, torch.empty(0))
         found.examples = found.numbers(labels)
         return found
@@ -41,15 +41,15 @@ class Attributes:
         return torch.tensor(list(rows))
 
     def one_hot(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Numbers `(N, attributes)` as wishes `(N, length)`: a 1 for each value, 0 elsewhere and for -1."""
+        """Numbers `(N, attributes)` as wishes `(N, length)`: 1 for each value, 0 elsewhere, also for -1."""
         return (numbers[:, self.attribute] == self.value).float()
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-12
 def change(attributes: Attributes, numbers: torch.Tensor, name: str, value: str) -> torch.Tensor:
     """Numbers `(N, attributes)` with another value for one attribute.
 
-    Parts that no example with this value has are taken away, and parts that all of them have are added: a hat
-    hides the hair, so it takes the hair's colour with it, and glasses bring theirs.
+    Parts that no example with this value has are removed, and parts that all of them have are added: a hat
+    hides the hair, so the hair's colour goes too, and glasses come with a colour of their own.
     """
     place, number = list(attributes.values).index(name), attributes.values[name].index(value)
     found, fitting = numbers.clone(), attributes.examples[attributes.examples[:, place] == number]
@@ -70,9 +70,9 @@ def like_the_data(
     attributes: Attributes, count: int, chance: torch.Generator | None = None,
     wants: dict[str, str] | None = None,
 ) -> torch.Tensor:
-    """Numbers `(count, attributes)`: `wants`, and all else as in real images that have what is wanted.
+    """Numbers `(count, attributes)`: `wants`, and everything else as in real images that have it.
 
-    Where no example has all of it, any example is changed to have it.
+    If no example has all that is wanted, examples are changed to have it.
     """
     wants, rows = wants or {}, attributes.examples
     wanted = torch.tensor([attributes.values[name].index(value) for name, value in wants.items()]).long()
@@ -81,7 +81,7 @@ def like_the_data(
     if fitting.any():
         rows = rows[fitting]
     order = [torch.randperm(len(rows), generator=chance) for _ in range(-(-count // len(rows)))]
-    found = rows[torch.cat(order)[:count]]  # none twice before all have been taken
+    found = rows[torch.cat(order)[:count]]  # no example twice before all were used once
     if not fitting.any():
         for name, value in wants.items():
             found = change(attributes, found, name, value)
@@ -93,10 +93,10 @@ def random_latent(
     generator: Generator, count: int, chance: torch.Generator | None = None, truncation: float = 1.0,
     wants: dict[str, str] | None = None,
 ) -> torch.Tensor:
-    """Latent vectors for a generator, `(count, latent_dim)`, the random part `truncation` times as long.
+    """Latent vectors for a generator, `(count, latent_dim)`, the random part multiplied by `truncation`.
 
-    Those of a generator that can be asked for something end in wishes: `wants`, attribute to value, and the
-    rest as the data has it.
+    For a generator that draws on request they end in wishes: `wants`, attribute to value, and the rest as
+    in the data.
     """
     attributes = getattr(generator, "attributes", None)
     if attributes is None:
@@ -108,7 +108,7 @@ def random_latent(
 class ConditionalDiscriminator(Discriminator):
     """Images `(N, channels, H, W)` and wishes `(N, wishes)` to logits `(N,)`: high for real and as wished.
 
-    Miyato and Koyama 2018, section 3: beside the logit, a projection of the last maps on the labels.
+    Miyato and Koyama 2018, section 3: the projection of the last maps on the wishes is added.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class ConditionalDiscriminator(Discriminator):
 
     def forward(self, images: torch.Tensor, wishes: torch.Tensor) -> torch.Tensor:
         maps = self.main[:-1](images)
-        agreement = self.projection(maps).flatten(1)  # of each image with each wish
+        agreement = self.projection(maps).flatten(1)  # how well each image fits each wish
         return self.main[-1](maps).flatten() + (agreement * wishes).sum(1)
 
 # %% ../notebooks/08_faces_on_request.ipynb #08-19
 class Knowing(nn.Module):
-    """A conditional discriminator that knows what is wished, `(N, wishes)`: a plain one from outside.
+    """A conditional discriminator that already holds the wishes `(N, wishes)`; from outside, a plain one.
 
     It takes N images, or several batches of N with the same wishes, one after another.
     """
@@ -142,10 +142,10 @@ class Knowing(nn.Module):
 def one_changed(
     generator: Generator, changes: list[tuple[str, str]], count: int, chance: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Latent vectors `(count, 1 + len(changes), latent_dim)`: as the data has it, then with each change.
+    """Latent vectors `(count, 1 + len(changes), latent_dim)`: each face as in the data, then once a change.
 
     Args:
-        changes: attribute and value of each.
+        changes: the attribute and the new value of each.
     """
     attributes = generator.attributes
     noise = torch.randn(count, generator.latent_dim - attributes.length, generator=chance)

@@ -16,88 +16,31 @@ if TYPE_CHECKING:  # processes that only pack images start without it, and soone
     import torch
 
 # %% auto #0
-__all__ = ['MODES', 'to_8_bits', 'to_srgb', 'to_rgb', 'to_channels', 'to_array', 'to_image', 'in_colour', 'to_square', 'padded',
-           'to_tensor', 'to_pixels', 'tile', 'shuffled', 'batches']
+__all__ = ['MODES', 'tile', 'to_square', 'padded', 'to_tensor', 'to_pixels', 'shuffled', 'batches', 'to_8_bits', 'to_srgb',
+           'to_rgb', 'to_channels', 'to_array', 'to_image', 'in_colour']
 
-# %% ../notebooks/01_dataset.ipynb #01-09a
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or real numbers as 8 bits; Pillow's own `convert` would clip it to white."""
-    top = 65535 if image.mode[0] == "I" else 255 if image.getextrema()[1] > 1 else 1
-    return image.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
+# %% ../notebooks/01_dataset.ipynb #01-21
+def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Images `(N, H, W, channels)` as one grid, row by row, with thin white lines between them.
 
-
-def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours as a screen shows them, if the image brings a colour profile of its own."""
-    if not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile:
-        return image
-    try:
-        return ImageCms.profileToProfile(
-            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, ValueError):  # a profile for another mode, or a broken one
-        return image
-
-# %% ../notebooks/01_dataset.ipynb #01-10
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as upright RGB of 8 bits; transparency becomes white.
-
-    CMYK, grey and palette become their true colours. An image that says it lies on its side (EXIF) is turned
-    in place.
+    With four channels, the lines are transparent.
     """
-    profile = image.info.get("icc_profile", b"")
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode[0] in "IF":
-        image = to_8_bits(image)
-    if image.has_transparency_data:
-        clear = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.new("RGB", clear.size, "white")
-        image.paste(clear, mask=clear)
-    image = to_srgb(image, profile)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-# %% ../notebooks/01_dataset.ipynb #01-12c
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Any image as upright grey (1), colours (3), or colours with their transparency (4), of 8 bits."""
-    if channels != 4 or not image.has_transparency_data:
-        return to_rgb(image).convert(MODES[channels])
-    profile = image.info.get("icc_profile", b"")
-    ImageOps.exif_transpose(image, in_place=True)
-    clear = image.convert("RGBA")
-    colours = to_srgb(clear.convert("RGB"), profile)
-    colours.putalpha(clear.getchannel("A"))
-    return colours
-
-
-def to_array(image: Image.Image) -> np.ndarray:
-    """What `to_channels` gives as uint8 `(H, W, channels)`; of four channels, the colours as on white."""
-    if image.mode == "RGBA":
-        return np.dstack([to_rgb(image), image.getchannel("A")])
-    return np.asarray(image).reshape(image.height, image.width, -1)
-
-
-def to_image(pixels: np.ndarray) -> Image.Image:
-    """uint8 `(H, W, channels)` as an image; the inverse of `to_array`."""
-    if pixels.shape[2] < 4:
-        return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-    on_white, alpha = pixels[..., :3].astype(np.float32), pixels[..., 3:]
-    colours = 255 - (255 - on_white) * (255 / np.maximum(alpha, 1))
-    return Image.fromarray(np.dstack([colours.clip(0, 255).round().astype(np.uint8), alpha]))
-
-
-def in_colour(pixels: np.ndarray) -> np.ndarray:
-    """What a reader sees on white: `(..., channels)` to `(..., 3)`."""
-    return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]
+    rows = -(-len(pixels) // columns)
+    height, width, channels = pixels.shape[1:]
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
+    sheet[..., 3:] = 0
+    for i, image in enumerate(pixels):
+        top, left = (i // columns) * (height + 2), (i % columns) * (width + 2)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
 
 # %% ../notebooks/01_dataset.ipynb #01-14
 def to_square(image: Image.Image, image_size: int, fit: str = "crop") -> Image.Image:
-    """An image as a square of `image_size` px, with antialiasing.
+    """An image as a square of `image_size` px, resized with antialiasing.
 
     Args:
-        fit: `"crop"` takes the largest square from the middle; `"pad"` all of it, between bars of the colour
-            of its edges; `"stretch"` all of it, squeezed.
+        fit: `"crop"` takes the largest square from the middle; `"pad"` keeps the whole image, between bars in
+            the colour of its edges; `"stretch"` squeezes it.
     """
     side, longest = min(image.size), max(image.size)
     size = (image_size, image_size)
@@ -106,8 +49,8 @@ def to_square(image: Image.Image, image_size: int, fit: str = "crop") -> Image.I
         image = image.crop((left, top, left + side, top + side))
     elif fit == "pad":
         size = tuple(max(1, round(image_size * length / longest)) for length in image.size)
-    # reducing_gap: an image much too large is first shrunk by a whole factor, to twice the size.
-    # That is as good, and faster.
+    # With reducing_gap a very large image is first shrunk by a whole factor, to at least twice the size.
+    # The result is as good, and comes faster.
     small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     return padded(small, image_size) if fit == "pad" else small
 
@@ -133,26 +76,11 @@ def to_pixels(images: torch.Tensor) -> torch.Tensor:
     """Float `(N, channels, H, W)` in [-1, 1] back to uint8 `(N, H, W, channels)`."""
     return images.float().add(1).mul(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
 
-# %% ../notebooks/01_dataset.ipynb #01-21
-def tile(pixels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Images `(N, H, W, channels)` as one sheet, row by row, with thin white lines between them.
-
-    Of four channels, the lines are transparent.
-    """
-    rows = -(-len(pixels) // columns)
-    height, width, channels = pixels.shape[1:]
-    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
-    sheet[..., 3:] = 0
-    for i, image in enumerate(pixels):
-        top, left = (i // columns) * (height + 2), (i % columns) * (width + 2)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
-
 # %% ../notebooks/01_dataset.ipynb #01-33a
 def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Numbers of the images in each batch, endlessly.
+    """Indices of the images in each batch, endlessly.
 
-    Every epoch has a new order, and no batch that would not be full.
+    Every epoch has a new order. A batch that would not be full is left out.
     """
     import torch
 
@@ -177,3 +105,75 @@ def batches(
     """
     for chosen in shuffled(len(images), batch_size, generator):
         yield to_tensor(images[chosen.to(images.device)].to(device))
+
+# %% ../notebooks/01_dataset.ipynb #01-09a
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey in 16 bits, 32 bits or floating point as 8 bits; Pillow's own `convert` would clip it to white."""
+    top = 65535 if image.mode[0] == "I" else 255 if image.getextrema()[1] > 1 else 1
+    return image.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours as a screen shows them, if the image has a colour profile of its own."""
+    if not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile:
+        return image
+    try:
+        return ImageCms.profileToProfile(
+            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, ValueError):  # the profile is broken, or belongs to another mode
+        return image
+
+# %% ../notebooks/01_dataset.ipynb #01-10
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any image as upright 8-bit RGB; what is transparent becomes white.
+
+    CMYK, grey and palette images keep their true colours. An image that says it lies on its side (EXIF) is
+    turned in place.
+    """
+    profile = image.info.get("icc_profile", b"")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode[0] in "IF":
+        image = to_8_bits(image)
+    if image.has_transparency_data:
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", clear.size, "white")
+        image.paste(clear, mask=clear)
+    image = to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+# %% ../notebooks/01_dataset.ipynb #01-12c
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Any image as upright 8-bit grey (1), colours (3), or colours with transparency (4)."""
+    if channels != 4 or not image.has_transparency_data:
+        return to_rgb(image).convert(MODES[channels])
+    profile = image.info.get("icc_profile", b"")
+    ImageOps.exif_transpose(image, in_place=True)
+    clear = image.convert("RGBA")
+    colours = to_srgb(clear.convert("RGB"), profile)
+    colours.putalpha(clear.getchannel("A"))
+    return colours
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """What `to_channels` returns as uint8 `(H, W, channels)`; with four channels, the colours as on white."""
+    if image.mode == "RGBA":
+        return np.dstack([to_rgb(image), image.getchannel("A")])
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 `(H, W, channels)` as an image; the inverse of `to_array`."""
+    if pixels.shape[2] < 4:
+        return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    on_white, alpha = pixels[..., :3].astype(np.float32), pixels[..., 3:]
+    colours = 255 - (255 - on_white) * (255 / np.maximum(alpha, 1))
+    return Image.fromarray(np.dstack([colours.clip(0, 255).round().astype(np.uint8), alpha]))
+
+
+def in_colour(pixels: np.ndarray) -> np.ndarray:
+    """What a reader sees on white: `(..., channels)` to `(..., 3)`."""
+    return np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]

@@ -20,17 +20,18 @@ from .paths import RunFiles, atomic_write
 
 # %% ../notebooks/04_results.ipynb #04-07
 def plot_losses(run: RunFiles, folder: Path | None = None, show: bool = False) -> None:
-    """The losses of D and G over the run; writes `losses.png` to `folder` (the run's own by default)."""
+    """Plot the losses of D and G over the run; writes `losses.png` to `folder` (the run's own by default)."""
     history = run.history()
-    fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
     ax.plot(history["kimg"], history["loss_d"], label="discriminator")
     ax.plot(history["kimg"], history["loss_g"], "--", label="generator")
     ax.set(title=f"Losses, run {run.name}", xlabel="thousand images seen", ylabel="loss (nats)")
-    ax.legend()
     finish_figure(fig, (folder or run.generated) / "losses.png", show)
 
 
 def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
+    """Add a legend below the axes, where it covers no line, and save the figure."""
+    fig.legend(loc="outside lower center", ncols=3)
     with atomic_write(path) as part:
         fig.savefig(part, dpi=110)
     if show:
@@ -39,43 +40,41 @@ def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
 
 # %% ../notebooks/04_results.ipynb #04-10
 def plot_scores(run: RunFiles, folder: Path | None = None, show: bool = False) -> None:
-    """The real and the fake score over the run; writes `scores.png` to `folder`, by default the run's."""
+    """Plot the real and fake scores over the run; writes `scores.png` to `folder`, by default the run's."""
     history = run.history()
-    fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
     ax.plot(history["kimg"], history["real_score"], label="real images")
     ax.plot(history["kimg"], history["fake_score"], "--", label="generated images")
     ax.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     ax.set(xlabel="thousand images seen", ylabel="mean sigmoid(D)", ylim=(0, 1))
     ax.set_title(f"Scores, run {run.name}")
-    ax.legend()
     finish_figure(fig, (folder or run.generated) / "scores.png", show)
 
 # %% ../notebooks/04_results.ipynb #04-12b
 def plot_quality(run: RunFiles, folder: Path | None = None, show: bool = False) -> bool:
-    """The distance to held-out images over the run, and that of real ones, as `quality.png` in `folder`.
+    """Plot the distance of samples to held-out images, and the floor; writes `quality.png` to `folder`.
 
     Returns:
-        False where none was measured.
+        False if the run never measured a distance.
     """
     history = run.history()
     pairs = zip(history["kimg"], history["distance"])
     measured = [(kimg, value) for kimg, value in pairs if value is not None]
     if not measured:
         return False
-    fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    ax.plot(*zip(*measured), marker="o", label="all measurements")
-    ax.plot(*min(measured, key=lambda point: point[1]), "k*", markersize=14, label="best, kept as G-best.pth")
-    ax.axhline(run.info()["best"]["floor"], color="grey", linestyle=":", label="real images: the floor")
-    ax.set(title=f"Distance to images never trained on, run {run.name}", xlabel="thousand images seen")
-    ax.set_ylabel("Fréchet distance (MobileNetV2, 128 px)")
+    fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    ax.plot(*zip(*measured), marker="o", label="samples")
+    ax.plot(*min(measured, key=lambda point: point[1]), "k*", markersize=14, label="best: G-best.pth")
+    ax.axhline(run.info()["best"]["floor"], color="grey", linestyle=":", label="floor: real images")
+    ax.set(title=f"Distance to held-out images, run {run.name}", xlabel="thousand images seen")
+    ax.set_ylabel("Fréchet distance\n(MobileNetV2, 128 px)")
     ax.set_ylim(bottom=0)
-    ax.legend()
     finish_figure(fig, (folder or run.generated) / "quality.png", show)
     return True
 
 # %% ../notebooks/04_results.ipynb #04-14
 def show_grid(path: Path, title: str) -> None:
-    """Show an image file in a notebook, as a JPEG: noisy grids make large PNGs."""
+    """Show an image file in a notebook, as a JPEG, because noisy grids make large PNGs."""
     from IPython.display import Image as Inline
     from IPython.display import display
 
@@ -87,9 +86,13 @@ def show_grid(path: Path, title: str) -> None:
 
 # %% ../notebooks/04_results.ipynb #04-16a
 def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, rest: float = 0.0) -> None:
-    """Frames, uint8 `(H, W, 3)`, as an endless film that rests on its last.
+    """Save frames, uint8 `(H, W, 3)`, as an endless film that pauses on its last frame.
 
-    The ending of `path` decides: .gif or .webp.
+    The ending of `path` decides the format: .gif or .webp.
+
+    Args:
+        seconds: length of the film without the pause.
+        rest: length of the pause, in seconds.
     """
     images = [Image.fromarray(frame) for frame in frames]
     if path.suffix == ".gif":
@@ -102,10 +105,7 @@ def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, re
 
 # %% ../notebooks/04_results.ipynb #04-17
 def make_gif(run: RunFiles, folder: Path | None = None, width: int = 264) -> None:
-    """The upper half of the numbered sample grids as a film; writes `generated.gif`.
-
-    It is at most `width` px wide.
-    """
+    """Save the upper half of each sample grid as a film, `generated.gif`, at most `width` px wide."""
     frames = []
     for path in run.grids:
         with Image.open(path) as grid:
@@ -129,12 +129,12 @@ def slerp(start: torch.Tensor, end: torch.Tensor, fractions: torch.Tensor) -> to
 
 # %% ../notebooks/04_results.ipynb #04-25h
 def direction_of(latent: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
-    """The direction `(latent_dim,)`, of length 1, from vectors whose images lack something to the others.
+    """The direction `(latent_dim,)`, of length 1, that leads to images with an attribute.
 
-    Radford et al. 2015, section 6.3.2, with many faces in place of three.
+    Radford et al. 2015, section 6.3.2, with many faces instead of three.
 
     Args:
         latent: `(N, latent_dim)`.
-        has: `(N,)`, true or false; both must occur.
+        has: `(N,)`, whether the image of each vector has the attribute; true and false must both occur.
     """
     return F.normalize(latent[has].mean(0) - latent[~has].mean(0), dim=0)

@@ -34,10 +34,10 @@ def gradient_penalty(D: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def augment(images: torch.Tensor, chances: torch.Tensor | None = None) -> torch.Tensor:
     """Random brightness, saturation, contrast, shift and a grey square, for each of `(N, channels, H, W)`.
 
-    Differentiable. Zhao et al. 2020, section 4 ("Color + Translation + Cutout").
+    Differentiable. Zhao et al. 2020, section 3 ("Color + Translation + Cutout").
 
     Args:
-        chances: what decides, `(N, 7)` in [0, 1); drawn anew if None.
+        chances: the random numbers to use, `(N, 7)` in [0, 1); None draws new ones.
     """
     n, _, side, _ = images.shape
     chances = torch.rand(n, 7, device=images.device) if chances is None else chances

@@ -147,6 +147,7 @@ WRONG = {
 # Of a run that is trained, RUN is only the name; what is not an attribute is said, and the chapter goes on.
 FREE = {
     ("00_quickstart", "RUN"),
+    ("03_training", "BUTTONS"),
     ("04_results", "ATTRIBUTE"),
     ("04_results", "SLIDERS"),
     ("08_faces_on_request", "SELECTS"),
@@ -178,6 +179,27 @@ def test_every_parameter_is_checked(path, name, home, few_faces, quick_speed):
     with pytest.raises(toongan.ToonGANError) as problem:
         run_here(path, small | {name: WRONG[name]})
     assert name.lower() in str(problem.value).lower() or str(WRONG[name]) in str(problem.value)
+
+
+def test_buttons_move_the_players_of_the_smallest_gan(home, monkeypatch):
+    """Each button plays the moves that it names, on the nets of the cells above."""
+    import IPython.display
+
+    shown, names = [], {"__name__": "__main__"}
+    monkeypatch.setattr(IPython.display, "display", lambda *each: shown.extend(each))
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: matplotlib.pyplot.close("all"))
+    monkeypatch.chdir(REPOSITORY / "notebooks")
+    for cell in cells(NOTEBOOKS[3], "code"):
+        exec(source(cell), names)
+        names.update(BUTTONS=True)
+        if cell["id"] == "03-49":
+            break
+    moves = []
+    names.update(d_moves=lambda: moves.append("d"), g_moves=lambda: moves.append("g"))
+    row, _stage = shown
+    for button in row.children:
+        button.click()
+    assert "".join(moves) == "d" + "g" + "dg" + "dg" * 100 + "d" + "g" * 10
 
 
 @pytest.mark.parametrize(
@@ -237,6 +259,8 @@ def test_images_and_films_are_made_small(tmp_path):
         assert moving.n_frames <= 12
         moving.seek(moving.n_frames - 1)
         assert moving.info["duration"] == 2000, "it rests on its last frame"
+    with Image.open(io.BytesIO(base64.b64decode(kept[2]["image/png"]))) as stills:
+        assert stills.size == (2 * 264 + 4, 2 * 132 + 4), "four, two by two: a phone is narrow"
 
 
 def test_first_cell_is_the_same_everywhere():
@@ -244,6 +268,14 @@ def test_first_cell_is_the_same_everywhere():
     assert len(firsts) == 1
     text = firsts.pop()
     assert "except" not in text and not re.search(r"install.*(torch|numpy)", text)
+    assert text.startswith("# @title ") and len(text.splitlines()) <= 10, "Colab folds it to its title"
+
+
+def test_without_the_series_the_first_cell_says_what_to_do(tmp_path):
+    code = source(cells(NOTEBOOKS[0], "code")[0])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r"ToonGAN is neither near .* from a clone, as the README says\.\n", done.stderr)
 
 
 def a_copy(folder: Path) -> Path:
@@ -340,6 +372,13 @@ def test_parameters_are_literals_with_forms(path):
     assert len(tagged) == 1
     for line in source(tagged[0]).splitlines():
         assert re.fullmatch(r'[A-Z_]+ = ("[^"]*"|[\d.]+|True|False)  # @param .+', line), line
+
+
+def test_the_loop_of_chapter_03_is_short():
+    """Losses, nets, optimisers and the loop: what the reader writes, blank lines and all."""
+    code = "\n".join(source(cell) for cell in cells(NOTEBOOKS[3], "code"))
+    parts = re.findall(r"^(?:def (?:bce|two_nets|adams|fit)|class NonSaturating)\b.*?(?=^\S|\Z)", code, re.M | re.S)
+    assert len(parts) == 5 and sum(part.count("\n") for part in parts) < 60
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
