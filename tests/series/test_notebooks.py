@@ -275,7 +275,7 @@ def test_without_the_series_the_first_cell_says_what_to_do(tmp_path):
     code = source(cells(NOTEBOOKS[0], "code")[0])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert re.fullmatch(r"ToonGAN is neither near .* from a clone, as the README says\.\n", done.stderr)
+    assert re.fullmatch(r"ToonGAN was not found near .* from a clone, as the README says\.\n", done.stderr)
 
 
 def a_copy(folder: Path) -> Path:
