@@ -98,7 +98,7 @@ def random_latent(
     For a generator that draws on request they end in wishes: `wants`, attribute to value, and the rest as
     in the data.
     """
-    attributes = getattr(generator, "attributes", None)
+    attributes = generator.attributes
     if attributes is None:
         return truncation * torch.randn(count, generator.latent_dim, generator=chance)
     noise = truncation * torch.randn(count, generator.latent_dim - attributes.length, generator=chance)

@@ -119,6 +119,8 @@ class Generator(nn.Module):
     checkerboard of flat input (Odena et al. 2016).
     """
 
+    attributes = None  # what it can be asked for, if anything: chapter 08
+
     def __init__(
         self,
         image_size: int = 64,

@@ -220,7 +220,7 @@ class Evaluation:
         If G is asked for everything that a training image has, it may draw that image without copying it. So a G that
         can be asked is asked for what held-out images have.
         """
-        attributes = getattr(self.generator, "attributes", None)
+        attributes = self.generator.attributes
         if attributes is None:
             return self.generated
         wishes = attributes.one_hot(attributes.numbers([self.data.labels[row] for row in self.rows]))
@@ -243,7 +243,7 @@ class Evaluation:
 
     def wishes(self, reader: features.AttributeReader | None) -> dict | None:
         """Whether G draws what it is asked for; None if it cannot be asked, or if no reader can tell."""
-        if reader is None or getattr(self.generator, "attributes", None) is None:
+        if reader is None or self.generator.attributes is None:
             return None
         truth = [self.data.labels[row] for row in self.rows]
         return obedience(self.generator, reader, self.held_out, truth, self.config.seed) or None

@@ -36,7 +36,7 @@ def generate(config: GenerateConfig) -> Path:
     check_place(config.out)
     generator, run = generator_of(config)
     discriminator = load_discriminator(run.discriminator_path) if run and config.best_of > 1 else None
-    wants = wanted(getattr(generator, "attributes", None), config.want, config.run)
+    wants = wanted(generator.attributes, config.want, config.run)
     given = None if config.latent is None else read_latent(config.latent, generator)
     count = config.count if given is None else len(given)
     columns = math.ceil(math.sqrt(count))
@@ -155,7 +155,7 @@ def draw_best(
             "the two are not from the same run.",
             "best_of",
         )
-    attributes = getattr(generator, "attributes", None)
+    attributes = generator.attributes
     if isinstance(discriminator, ConditionalDiscriminator) != (attributes is not None):
         raise ToonGANError(
             "needs D, but only one of the two nets takes wishes; they are not from the same run, or run.json is not.",

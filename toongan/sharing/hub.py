@@ -71,7 +71,7 @@ def fill(folder: Path, run: Run, generator: Generator, repository: str | None, p
 
     save_file(plain_state(generator), folder / "model.safetensors", metadata={"format": "pt"})
     sizes = {name: getattr(generator, name) for name in ("image_size", "latent_dim", "base_channels", "channels")}
-    if attributes := getattr(generator, "attributes", None):
+    if attributes := generator.attributes:
         sizes["attributes"] = to_plain(attributes)
     (folder / "config.json").write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     faces = draw(generator, random_latent(generator, 32, seeded(0, "generate")))

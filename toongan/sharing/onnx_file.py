@@ -65,7 +65,7 @@ def write(generator: Generator, path: Path, name: str) -> None:
         )  # fmt: skip
     model = program.model_proto
     about = {"run": name, "made_with": "ToonGAN", "range": "-1 to 1"}
-    if attributes := getattr(generator, "attributes", None):
+    if attributes := generator.attributes:
         about["attributes"] = json.dumps(attributes.values)
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model, full_check=True)

@@ -45,7 +45,7 @@ def share_page(config: SharePageConfig, progress: bool = True) -> Path:
 
 def page_of(run: Run, progress: bool = False) -> str:
     generator = load_generator(run.generator_path)
-    attributes = getattr(generator, "attributes", None)
+    attributes = generator.attributes
     layers = layers_of(generator)
     directions = [] if attributes else directions_of(run, generator, progress)
     noise = generator.latent_dim - (attributes.length if attributes else 0)
