@@ -168,6 +168,30 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
+def make_way(path: Path, option: str, name: str) -> Path:
+    """Make the folder that a file will be written to, and check that it can be, before any work is done; returns `path`.
+
+    Args:
+        option: the setting that names the path.
+        name: a name for the file, to suggest if `path` is a folder.
+
+    Raises:
+        ToonGANError: it cannot be written there; says what to change.
+    """
+    if os.path.isdir(path):
+        raise ToonGANError(f"is a folder: {display(path)}; try {display(path / name)}.", option)
+    folder = path.absolute().parent
+    try:
+        writable_folder(folder)
+    except ToonGANError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error.message
+        asked = f"--{option.replace('_', '-')}"
+        raise ToonGANError(
+            f"Cannot write to {display(folder)} ({reason}); choose another folder for {asked}, or free some space."
+        ) from error
+    return path
+
+
 def patiently(action: Callable, *arguments):
     """Try for some seconds while another program, such as a viewer or a virus scanner, has the file open."""
     return tenacity.Retrying(

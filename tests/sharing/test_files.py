@@ -1,6 +1,7 @@
 """Files for other tools: ONNX, a folder for the Hugging Face Hub, a film."""
 
 import base64
+import hashlib
 import http.server
 import json
 import sys
@@ -16,9 +17,11 @@ from test_page import made
 import toongan
 from toongan import ToonGANError
 from toongan.conditional import Attributes, random_latent
-from toongan.config import ShareFilmConfig, ShareHubConfig, ShareOnnxConfig
+from toongan.config import GenerateConfig, ShareFilmConfig, ShareHubConfig, ShareOnnxConfig, SharePageConfig
 from toongan.runs import draw
+from toongan.runs.state_dicts import save_state
 from toongan.sharing import onnx_file, share
+from toongan.sharing.page import page_of
 from toongan.system import extras
 
 
@@ -83,7 +86,7 @@ def test_the_hub_folder_comes_back(home, wishes):
     run = made(home, attributes=attributes() if wishes else None)
     folder = share(ShareHubConfig(run="made"), progress=False)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "config.json", "faces.html", "model.safetensors", "samples.png",
+        ".toongan", "README.md", "config.json", "faces.html", "model.safetensors", "samples.png",
     ]  # fmt: skip
     again, G = HubGenerator.from_pretrained(folder).eval(), toongan.load_generator(run.generator_path)
     latent = random_latent(again, 8, torch.Generator().manual_seed(0))
@@ -102,15 +105,23 @@ def test_the_hub_folder_comes_back(home, wishes):
     share(ShareHubConfig(run="made"), progress=False)  # made anew, in the place of its own
 
 
+def measured(run: toongan.Run, **provenance) -> None:
+    """Give a run a card, as `evaluate` would."""
+    names = ("frechet_distance", "kernel_distance", "precision", "recall")
+    card = {
+        "generator": hashlib.sha256(run.generator_path.read_bytes()).hexdigest(),
+        "count": 2500,
+        "figures": {name: {"generated": 12.5, "floor": 3.0} for name in names},
+        "compared_with": {"dataset": "cartoonset10k", "never_trained_on": True, **provenance},
+    }
+    (run.checkpoints / "metrics.json").write_text(json.dumps(card))
+
+
 def test_a_card_with_figures(home):
     from huggingface_hub import ModelCard
 
     run = made(home)
-    figures = {
-        name: {"generated": 12.5, "floor": 3.0}
-        for name in ("frechet_distance", "kernel_distance", "precision", "recall")
-    }
-    (run.checkpoints / "metrics.json").write_text(json.dumps({"count": 2500, "figures": figures}))
+    measured(run)
     info = json.loads(run.info_path.read_text())
     info["settings"]["dataset"], info["data"] = "cartoonset10k", {"trained_on": 8750}
     run.info_path.write_text(json.dumps(info))
@@ -119,16 +130,54 @@ def test_a_card_with_figures(home):
     result = card.data.eval_results[0]
     assert (result.metric_value, result.dataset_type) == (12.5, "cartoonset10k") and "2,500" in result.dataset_name
     assert "8,750 of cartoonset10k: Cartoon Set, Google; licence: CC BY 4.0" in card.text
+    assert "2,500 images of cartoonset10k that it was never trained on" in card.text
 
 
-def test_a_folder_of_others_is_not_replaced(home):
+def test_figures_of_other_images_and_of_an_earlier_generator(home):
+    """Nothing is published that is not true of this very generator."""
+    run = made(home)
+    measured(run, dataset="folder:/home/me/cats", never_trained_on=False)
+    for text in (page_of(run), (share(ShareHubConfig(run="made"), progress=False) / "README.md").read_text("utf-8")):
+        assert "12.5" in text and "never trained on" not in text and "/home/me" not in text
+        assert "2,500 images of the author" in text and "it may have been trained on some of them" in text
+    G = toongan.load_generator(run.generator_path)
+    with torch.no_grad():
+        G.main[0].weight.add_(0.01)  # trained further
+    save_state(run.generator_path, G)
+    for text in (page_of(run), (share(ShareHubConfig(run="made"), progress=False) / "README.md").read_text("utf-8")):
+        assert "12.5" not in text and "2,500 images" not in text
+
+
+@pytest.mark.parametrize("theirs", [{"diary.txt": "dear diary"}, {"config.json": "{}", "model.safetensors": "weights"}])
+def test_a_folder_of_others_is_not_touched(home, theirs):
     made(home)
     mine = home / "mine"
     mine.mkdir()
-    (mine / "diary.txt").write_text("dear diary")
-    with pytest.raises(ToonGANError, match="out is a folder with other files in it"):
+    for name, text in theirs.items():
+        (mine / name).write_text(text)
+    with pytest.raises(ToonGANError, match="out is .*mine, which holds something else already"):
         share(ShareHubConfig(run="made", out=mine), progress=False)
-    assert (mine / "diary.txt").read_text() == "dear diary"
+    assert {path.name: path.read_text() for path in mine.iterdir()} == theirs
+
+
+def test_what_somebody_added_stays(home, capsys):
+    """The command asks to read the model card: whoever changes it, or adds a file, must not lose that by pushing."""
+    made(home)
+    folder = home / "hub"
+    folder.mkdir()  # an empty one will do
+    config = ShareHubConfig(run="made", out=folder)
+    share(config)
+    card = folder / "README.md"
+    share(config)
+    assert "changed" not in capsys.readouterr().out, "the same again"
+    card.write_text(card.read_text("utf-8") + "\nMy cat is called Minka.\n", encoding="utf-8")
+    (folder / "LICENSE").write_text("mine")
+    share(config)
+    assert "README.md was changed" in capsys.readouterr().out
+    assert "Minka" in card.read_text("utf-8") and (folder / "LICENSE").read_text() == "mine"
+    card.unlink()
+    share(config)
+    assert "Minka" not in card.read_text("utf-8") and (folder / "LICENSE").is_file()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -198,9 +247,13 @@ def hub(monkeypatch):
 def test_push(home, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     made(home)
+    folder = share(ShareHubConfig(run="made"), progress=False)
+    with open(folder / "README.md", "a", encoding="utf-8") as file:
+        file.write("My cat is called Minka.")
     done = command("share", "hub", "--run", "made", "--push", "cats/faces", home=home)
     assert done.returncode == 0, done.stderr
     assert set(Hub.files) == {"README.md", "config.json", "faces.html", "model.safetensors", "samples.png"}
+    assert b"Minka" in Hub.files["README.md"]
     assert Hub.files["README.md"] == (home / "generated" / "made" / "hub" / "README.md").read_bytes()
     assert b'from_pretrained("cats/faces")' in Hub.files["README.md"] and "Pushed to http://127.0.0.1" in done.stdout
 
@@ -244,10 +297,20 @@ def test_film(home, ending, smooth):
         (["film", "--run", "made", "--out", "a.gif"], "must end in .mp4 or .webm"),
         (["film", "--run", "made", "--seconds", "0"], "must be 0.5 to 600"),
         (["hub", "--run", "made", "--push", "faces"], "must be OWNER/NAME, not 'faces'"),
-        (["onnx", "--run", "made", "--out", "/proc/nowhere/a.onnx"], "Cannot write"),
+        (["onnx", "--run", "made", "--out", "/proc/nowhere/a.onnx"], "Cannot write to /proc/nowhere"),
     ],
 )
 def test_in_one_sentence(home, arguments, says):
     made(home)
     done = command("share", *arguments, home=home)
     assert done.returncode == 2 and done.stderr.count("error: ") == 1 and says in done.stderr, done.stderr
+
+
+def test_a_folder_that_does_not_exist_yet(home):
+    made(home)
+    place = home / "my site" / "faces"
+    share(SharePageConfig(run="made", out=place / "faces.html"), progress=False)
+    share(ShareOnnxConfig(run="made", out=place / "onnx" / "G.onnx"), progress=False)
+    config = GenerateConfig(run="made", count=4, out=place / "a.png", save_latent=place / "latent" / "z.npy")
+    toongan.generate(config)
+    assert len(np.load(config.save_latent)) == 4 and (place / "onnx" / "G.onnx").is_file()

@@ -1,5 +1,7 @@
 """What a card says and how it looks: findings in words, a table of values, a figure."""
 
+import hashlib
+import json
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -7,9 +9,12 @@ import numpy as np
 
 from ..data import in_colour
 from ..features import SIDE
+from ..paths import checkpoint_folder
+from ..runs import Run
 from .coverage import plot_mix
 from .judges import OCTAVE_COUNT, OCTAVE_SIDE
 
+FILE = "metrics.json"
 EXTRACTOR = "MobileNetV2"
 FEW = 500
 COPIES = 0.05
@@ -41,6 +46,22 @@ READER = (
     ("coverage", "coverage, attribute reader", 100, 1, " %"),
     ("confidence", "confidence of the attribute reader", 100, 1, " %"),
 )
+
+
+def card_of(run: Run) -> dict | None:
+    """The card of the generator that a run has now; None if there is none, or only one of an earlier generator."""
+    try:
+        digest = hashlib.sha256(run.generator_path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+    for folder in (run.checkpoints, checkpoint_folder(run.name)):
+        try:
+            card = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            if card["generator"] == digest:
+                return card
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    return None
 
 
 def findings(card: dict) -> list[str]:

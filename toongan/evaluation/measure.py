@@ -1,6 +1,7 @@
 """Measure a run: every value of chapter 05, each beside its floor, in `metrics.json` and `metrics.png`."""
 
 import dataclasses
+import hashlib
 import json
 import pickle
 import re
@@ -25,7 +26,7 @@ from ..errors import ToonGANError, out_of_memory
 from ..paths import atomic_write, checkpoint_folder, display, writable_folder
 from ..runs import Run, draw, find_run, load_generator, seeded
 from . import judges
-from .card import EXTRACTOR, conditions, findings, plot_card, rounded, table
+from .card import EXTRACTOR, FILE, conditions, findings, plot_card, rounded, table
 from .coverage import attribute_coverage
 from .obedience import obedience
 
@@ -63,7 +64,7 @@ def measured(config: EvaluateConfig, progress: bool) -> dict:
     folder = card_folder(evaluation.run)
     text = json.dumps(card, indent=2, ensure_ascii=False)
     text = re.sub(r"\[\s+([\d.e-]+),\s+([\d.e-]+)\s+\]", r"[\1, \2]", text)  # a pair of shares on one line
-    with atomic_write(folder / "metrics.json") as part:
+    with atomic_write(folder / FILE) as part:
         part.write_text(text + "\n", encoding="utf-8")
     fig = plot_card(card, evaluation.pairs)
     with atomic_write(folder / "metrics.png") as part:
@@ -72,7 +73,7 @@ def measured(config: EvaluateConfig, progress: bool) -> dict:
     if progress:
         print(table(card))
         print(f"{conditions(card)}\nFiles:")
-        for name in ("metrics.json", "metrics.png"):
+        for name in (FILE, "metrics.png"):
             print(f"  {display(folder / name)}")
     return card
 
@@ -162,6 +163,7 @@ class Evaluation:
         reader = self.reader()
         card = {
             "run": self.run.name,
+            "generator": hashlib.sha256(self.run.generator_path.read_bytes()).hexdigest(),
             "count": len(self.generated),
             "seed": config.seed,
             "compared_with": self.provenance(),

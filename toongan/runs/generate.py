@@ -1,7 +1,6 @@
 """New faces from the generator of a run, as a grid or as single files."""
 
 import math
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ..config import GenerateConfig
 from ..data import tile, to_image, to_pixels, to_rgb
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
-from ..paths import atomic_write, cannot_write, display, writable_folder
+from ..paths import atomic_write, cannot_write, display, make_way
 from ..system.signature import save_image
 from .asking import wanted
 from .files import Run
@@ -33,7 +32,9 @@ def generate(config: GenerateConfig) -> Path:
     Raises:
         ToonGANError: the run has no usable generator, or the image cannot be written.
     """
-    check_place(config.out)
+    make_way(config.out, "out", "grid.png")
+    if config.save_latent is not None:
+        make_way(config.save_latent, "save_latent", "latent.npy")
     generator, run = generator_of(config)
     discriminator = load_discriminator(run.discriminator_path) if run and config.best_of > 1 else None
     wants = wanted(generator.attributes, config.want, config.run)
@@ -177,23 +178,6 @@ def draw_best(
         found.append(to_pixels(faces.unflatten(0, (rows, best_of))[which]).cpu().numpy())
         vectors.append(latent.unflatten(0, (rows, best_of))[which])
     return np.concatenate(found), torch.cat(vectors)
-
-
-def check_place(path: Path) -> None:
-    """Make the folder of an image, and check that the image can be written there.
-
-    Raises:
-        ToonGANError: it cannot be written; says what to change.
-    """
-    if os.path.isdir(path):
-        raise ToonGANError(f"is a folder: {display(path)}; try {display(path / 'grid.png')}.", "out")
-    try:
-        writable_folder(path.absolute().parent)
-    except ToonGANError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error.message
-        raise ToonGANError(
-            f"Cannot write to {display(path.parent)} ({reason}); choose another folder for --out, or free some space."
-        ) from error
 
 
 def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:

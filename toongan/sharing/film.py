@@ -10,7 +10,7 @@ from PIL import Image
 from ..conditional import random_latent
 from ..config import ShareFilmConfig
 from ..data import in_colour, tile
-from ..paths import atomic_write, display, writable_folder
+from ..paths import atomic_write, display, make_way
 from ..results import slerp
 from ..runs import Run, draw, find_run, load_generator, seeded
 from ..system.extras import needed
@@ -29,7 +29,7 @@ def share_film(config: ShareFilmConfig, progress: bool = True) -> Path:
     needed("av")
     run = find_run(config.run)
     generator = load_generator(run.generator_path)
-    path = config.out or writable_folder(Run.named(config.run).generated) / "walk.mp4"
+    path = make_way(config.out or Run.named(config.run).generated / "walk.mp4", "out", "walk.mp4")
     frames = walk(generator, config)
     with atomic_write(path) as part:
         write(part, frames, path.suffix.lower())

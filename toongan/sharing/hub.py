@@ -1,7 +1,7 @@
 """A folder that is ready for the Hugging Face Hub: weights, a model card with nothing left empty, samples and the page."""
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from ..conditional import random_latent
@@ -9,14 +9,15 @@ from ..config import ShareHubConfig
 from ..data import tile, to_image
 from ..datasets.catalogue import credit_of
 from ..errors import ToonGANError
+from ..evaluation.card import card_of
 from ..models import Generator
-from ..paths import cannot_write, display, replace, writable_folder
+from ..paths import MARK, atomic_write, display, make_way
 from ..runs import Run, draw, find_run, load_generator, seeded
 from ..runs.asking import from_plain, to_plain
 from ..runs.state_dicts import plain_state
 from ..system.extras import needed
 from ..system.signature import save_image
-from .page import named, page_of, trained_on
+from .page import compared_with, named, page_of, trained_on
 
 # What the Hub calls the licences of the images; all others are "other", with their name and address.
 LICENCES = {"CC0 1.0": "cc0-1.0", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "MIT": "mit"}
@@ -32,55 +33,82 @@ FIGURES = (
 def share_hub(config: ShareHubConfig, progress: bool = True) -> Path:
     """Make `generated/RUN/hub/`; gives its path. With `push`, upload it.
 
+    A folder that this has made before is brought up to date: nothing is deleted, and a model card that somebody has
+    changed stays as it is.
+
     Raises:
         ToonGANError: no such run, packages are missing, the folder cannot be written to, or the Hub refuses.
     """
     needed("huggingface_hub", "safetensors")
     run = find_run(config.run)
     generator = load_generator(run.generator_path)
-    place = config.out or writable_folder(Run.named(config.run).generated) / "hub"
-    if place.exists() and not (place / "config.json").is_file():
+    place = config.out or Run.named(config.run).generated / "hub"
+    if not is_ours_or_free(place):
         raise ToonGANError(
-            f"is a folder with other files in it, {display(place)}; name a folder that does not exist yet.", "out"
+            f"is {display(place)}, which holds something else already; name a folder that does not exist yet.", "out"
         )
-    part = place.with_name(f".{place.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        fill(part, run, generator, config.push, progress)
-        shutil.rmtree(place, ignore_errors=True)
-        replace(part, place)
-    except OSError as error:
-        raise cannot_write(place, error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    make_way(place / MARK, "out", MARK)
+    fill(place, run, generator, config.push, progress)
     if progress:
-        names = ", ".join(sorted(path.name for path in place.iterdir()))
+        names = ", ".join(sorted(path.name for path in place.iterdir() if path.name != MARK))
         print(f"{display(place)}: {names}")
     if config.push:
         address = push(place, config.push)
         if progress:
             print(f"Pushed to {address}")
     elif progress:
-        print("Read its README.md, then push it: the same command with --push OWNER/NAME")
+        print("Read its README.md, change what you like, and push it: the same command with --push OWNER/NAME")
     return place
 
 
+def is_ours_or_free(place: Path) -> bool:
+    """Whether a folder was made here, is empty, or does not exist."""
+    try:
+        names = [path.name for path in place.iterdir()]
+    except FileNotFoundError:
+        return True
+    except OSError:  # a file, for example
+        return False
+    return not names or MARK in names
+
+
 def fill(folder: Path, run: Run, generator: Generator, repository: str | None, progress: bool) -> None:
+    """Write the five files, the mark first. A changed model card stays; only the address in it is brought up to date."""
     from safetensors.torch import save_file
 
-    save_file(plain_state(generator), folder / "model.safetensors", metadata={"format": "pt"})
+    card, mark, open_address = folder / "README.md", folder / MARK, f"OWNER/{run.name}"
+    text = str(model_card(run, generator, repository or open_address))
+    made = mark.read_text("utf-8").split() if mark.is_file() else []  # the SHA-256 of each card that was made here
+    before = card.read_text("utf-8") if card.is_file() else ""
+    if before and sha256(before) not in made:
+        text = before.replace(open_address, repository) if repository else before
+        if progress:
+            print("README.md was changed since it was made, and stays as it is; delete it to get a new one.")
+    else:
+        write(mark, " ".join([*made, sha256(text)]))
+    with atomic_write(folder / "model.safetensors") as part:
+        save_file(plain_state(generator), part, metadata={"format": "pt"})
     sizes = {name: getattr(generator, name) for name in ("image_size", "latent_dim", "base_channels", "channels")}
     if attributes := generator.attributes:
         sizes["attributes"] = to_plain(attributes)
-    (folder / "config.json").write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     faces = draw(generator, random_latent(generator, 32, seeded(0, "generate")))
-    save_image(to_image(tile(faces)), folder / "samples.png")
-    (folder / "faces.html").write_text(page_of(run, progress), encoding="utf-8")
-    (folder / "README.md").write_text(str(card_of(run, generator, repository or f"OWNER/{run.name}")), encoding="utf-8")
+    with atomic_write(folder / "samples.png") as part:
+        save_image(to_image(tile(faces)), part)
+    write(folder / "config.json", json.dumps(sizes, indent=2) + "\n")
+    write(folder / "faces.html", page_of(run, progress))
+    write(card, text)
 
 
-def card_of(run: Run, generator: Generator, repository: str):
+def write(path: Path, text: str) -> None:
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_card(run: Run, generator: Generator, repository: str):
     """The model card: a head that the Hub reads, and a text that people read."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -100,11 +128,13 @@ def card_of(run: Run, generator: Generator, repository: str):
             "license_name": (credit["license"] or "unknown").lower().replace(" ", "-")[:60],
             "license_link": credit["license_url"] or "LICENSE",
         }
-    metrics, rows = figures_of(run)
+    measures = card_of(run)
+    rows = figures_of(measures)
+    compared = named(measures["compared_with"]["dataset"]) if measures else ""
     results = [
         EvalResult(
-            task_type=TASK, dataset_type=named(dataset).replace(":", "-").replace(" ", "-").replace("'", ""), dataset_name=f"{credit['title']}, {metrics['count']:,} held-out images",
-            metric_type=kind, metric_name=f"{title}, {metrics['count']:,} samples", metric_value=round(value, 4),
+            task_type=TASK, dataset_type=compared.replace(":", "-").replace(" ", "-").replace("'", ""), dataset_name=compared_with(measures),
+            metric_type=kind, metric_name=f"{title}, {measures['count']:,} samples", metric_value=round(value, 4),
         )
         for kind, title, value, _ in rows
     ]  # fmt: skip
@@ -115,7 +145,7 @@ def card_of(run: Run, generator: Generator, repository: str):
     sizes = ", ".join(f"{name}={getattr(generator, name)}" for name in ("image_size", "latent_dim", "base_channels"))
     table = "".join(f"| {title} | {value:.4g} | {floor:.4g} |\n" for _, title, value, floor in rows)
     measured = (
-        f"Compared with {metrics['count']:,} images that it was never trained on. The last column is the floor: the same for as many other real images.\n\n"
+        f"Compared with {compared_with(measures)}. The last column is the floor: the same for as many other real images.\n\n"
         f"| | generated | floor |\n|---|---|---|\n{table}"
         if rows
         else f"Not measured yet: `python -m toongan evaluate --run {run.name}`."
@@ -165,16 +195,14 @@ The generator draws what its training images have: their style, their skin and h
     return ModelCard(text)
 
 
-def figures_of(run: Run) -> tuple[dict, list[tuple[str, str, float, float]]]:
-    """The card of a run, and from it: kind, title, the value for generated images, and that for real ones."""
-    try:
-        card = json.loads((run.checkpoints / "metrics.json").read_text(encoding="utf-8"))
-        return card, [
-            (kind, title, factor * card["figures"][name]["generated"], factor * card["figures"][name]["floor"])
-            for name, kind, title, factor in FIGURES
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}, []
+def figures_of(card: dict | None) -> list[tuple[str, str, float, float]]:
+    """From a run's card: kind, title, the value for generated images, and that for real ones."""
+    figures = card["figures"] if card else {}
+    return [
+        (kind, title, factor * figures[name]["generated"], factor * figures[name]["floor"])
+        for name, kind, title, factor in FIGURES
+        if name in figures
+    ]
 
 
 def push(folder: Path, repository: str) -> str:
@@ -191,7 +219,10 @@ def push(folder: Path, repository: str) -> str:
         api.whoami()
         address = api.create_repo(repository, exist_ok=True)
         api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Add the generator, its card and its page"
+            repo_id=repository,
+            folder_path=folder,
+            ignore_patterns=[MARK],
+            commit_message="Add the generator, its card and its page",
         )
         return str(address)
     except LocalTokenNotFoundError as error:

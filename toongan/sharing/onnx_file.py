@@ -13,7 +13,7 @@ from ..conditional import random_latent
 from ..config import ShareOnnxConfig
 from ..errors import ToonGANError
 from ..models import Generator
-from ..paths import atomic_write, display, writable_folder
+from ..paths import atomic_write, display, make_way
 from ..runs import Run, find_run, load_generator, seeded
 from ..system.extras import needed
 from .folding import folded
@@ -35,7 +35,7 @@ def share_onnx(config: ShareOnnxConfig, progress: bool = True) -> Path:
     needed("onnx", "onnxscript", "onnxruntime")
     run = find_run(config.run)
     generator = load_generator(run.generator_path)
-    path = config.out or writable_folder(Run.named(config.run).generated) / "G.onnx"
+    path = make_way(config.out or Run.named(config.run).generated / "G.onnx", "out", "G.onnx")
     with atomic_write(path) as part:
         write(generator, part, run.name)
         apart = difference(generator, part)

@@ -15,7 +15,8 @@ from PIL import Image
 from ..config import SharePageConfig
 from ..datasets.catalogue import credit_of
 from ..errors import ToonGANError
-from ..paths import atomic_write, display, writable_folder
+from ..evaluation.card import card_of
+from ..paths import atomic_write, display, make_way
 from ..runs import Run, find_run, load_generator
 from .directions import directions_of
 from .folding import layers_of
@@ -32,7 +33,7 @@ def share_page(config: SharePageConfig, progress: bool = True) -> Path:
         ToonGANError: there is no such run, its generator is damaged, or the folder cannot be written to.
     """
     run = find_run(config.run)
-    path = config.out or writable_folder(Run.named(config.run).generated) / "faces.html"
+    path = make_way(config.out or Run.named(config.run).generated / "faces.html", "out", "faces.html")
     text = page_of(run, progress)
     with atomic_write(path, len(text)) as part:
         part.write_text(text, encoding="utf-8")
@@ -170,21 +171,30 @@ def credit_rows(dataset: str) -> list[tuple[str, str]]:
 
 
 def card_rows(run: Run) -> list[tuple[str, str]]:
-    """The main measures of a run's card, if it has been evaluated."""
-    try:
-        card = json.loads((run.checkpoints / "metrics.json").read_text(encoding="utf-8"))
-        figures = card["figures"]
-        names = (
-            ("frechet_distance", "Fréchet distance (MobileNetV2)", 1, ""),
-            ("precision", "Precision", 100, " %"),
-            ("recall", "Recall", 100, " %"),
-        )
-        return [
-            (f"{title}, {card['count']:,} faces", f"{factor * figures[name]['generated']:.1f}{unit}; other real images: {factor * figures[name]['floor']:.1f}{unit}")
-            for name, title, factor, unit in names
-        ]  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    """The main measures of a run's card, if its generator has been evaluated."""
+    card = card_of(run)
+    if card is None:
         return []
+    figures = card["figures"]
+    names = (
+        ("frechet_distance", "Fréchet distance (MobileNetV2)", 1, ""),
+        ("precision", "Precision", 100, " %"),
+        ("recall", "Recall", 100, " %"),
+    )
+    rows = [
+        (f"{title}, {card['count']:,} faces", f"{factor * figures[name]['generated']:.1f}{unit}; other real images: {factor * figures[name]['floor']:.1f}{unit}")
+        for name, title, factor, unit in names
+    ]  # fmt: skip
+    return [("Compared with", compared_with(card)), *rows]
+
+
+def compared_with(card: dict) -> str:
+    """What a card compares generated images with, and whether the run has seen it."""
+    against = card["compared_with"]
+    images = f"{card['count']:,} images of {named(against['dataset'])}"
+    if against["never_trained_on"]:
+        return f"{images} that it was never trained on"
+    return f"{images}; it may have been trained on some of them, and then the values flatter it"
 
 
 def film_of(run: Run) -> str:
