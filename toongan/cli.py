@@ -18,7 +18,7 @@ from .config import (
     check_choice,
     optional,
 )
-from .errors import ToonGANError, missing_package, out_of_memory, unusable_file
+from .errors import ToonGANError, missing_package, out_of_memory, to_continue, unusable_file
 from .paths import display
 from .presets import PRESETS, without
 from .system import terminal
@@ -91,9 +91,9 @@ def outcome(arguments: list[str]) -> int:
         if about_output(error) and (fault := terminal.fault()):
             return terminal.explain(fault, hint(command))
         if sentence := put_right(error, command):
-            terminal.say(f"error: {on_the_command_line(sentence, arguments)}")
+            terminal.say(f"error: {to_continue(on_the_command_line(sentence, arguments), restarts(command))}")
             return 2
-        terminal.say(f"error: {unforeseen(error, arguments)}")
+        terminal.say(f"error: {to_continue(unforeseen(error, arguments), restarts(command))}")
         return 1
     return 0
 
@@ -148,7 +148,13 @@ def on_the_command_line(error: ToonGANError, arguments: list[str]) -> str:
 
 
 def hint(command) -> str:
-    return " Run the same command again to continue." if isinstance(command, (DataConfig, TrainConfig)) else ""
+    if not isinstance(command, (DataConfig, TrainConfig)):
+        return ""
+    return to_continue(" Run the same command again to continue.", restarts(command))
+
+
+def restarts(command) -> bool:
+    return isinstance(command, TrainConfig) and command.restart
 
 
 def run(command) -> None:

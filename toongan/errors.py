@@ -67,6 +67,11 @@ def legible(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", escaped, text)
 
 
+def to_continue(text: str, restart: bool) -> str:
+    """A sentence that may say "run the same command again": after `--restart`, that would start over once more."""
+    return text.replace("same command again", "same command again without --restart") if restart else text
+
+
 def out_of_memory(error: BaseException, config) -> ToonGANError | None:
     """What to do when memory has run out; None if the exception says something else.
 

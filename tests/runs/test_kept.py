@@ -19,7 +19,8 @@ from PIL import Image
 
 import toongan
 from toongan import paths
-from toongan.runs import Run, checkpoints, feeding, judge, length, trainer
+from toongan.presets import preset
+from toongan.runs import Run, checkpoints, feeding, judge, length, resume, trainer
 from toongan.runs.state_dicts import save_state
 from toongan.system import locks
 
@@ -112,6 +113,30 @@ def test_a_finished_run_needs_no_checkpoint(run, finished, which, damage, capsys
     assert {name: data for name, data in now.items() if not name.endswith(".pt")} == {
         name: data for name, data in before.items() if not name.endswith(".pt")
     }
+
+
+@pytest.mark.parametrize("left", ["*.pth", "*.pt"])
+def test_a_best_generator_that_is_lost_for_good(run, left, capsys):
+    """No reason to train again, nor to say each time that it is missing. Bundled runs come without it, too."""
+    for path in (
+        run.best_path,
+        run.checkpoints / "best.pt",
+        *(run.checkpoints.glob("*.pt") if left == "*.pth" else ()),
+    ):
+        path.unlink(missing_ok=True)
+    before = content(run.checkpoints.parent.parent)
+    train(progress=True)
+    said = capsys.readouterr().out
+    assert "r is finished" in said and "Missing or damaged" not in said
+    assert content(run.checkpoints.parent.parent) == before
+
+
+@pytest.mark.parametrize("name", ["avatars-64", "avatars-128", "adventurer-64", "on-request-64"])
+def test_a_bundled_run_is_finished(name):
+    """Its command must neither train for hours nor move the files of the repository away."""
+    bundled = Run(name, REPOSITORY / "checkpoints" / name, REPOSITORY / "generated" / name)
+    known = resume.finished_without_checkpoint(bundled)
+    assert known["done"] == known["steps"] and resume.changes(preset(name), known) == []
 
 
 @pytest.mark.parametrize("name", ["G.pth", "run.json"])

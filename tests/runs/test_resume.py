@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 import toongan
+from toongan import cli
 from toongan.models import Discriminator, SpectralNorm, down_block, init_weights
 from toongan.runs import Run, checkpoints, judge, length, mirror, trainer
 
@@ -171,6 +172,18 @@ def test_changed_settings_are_named(home, monkeypatch, changed, says):
         train(**changed)
     assert says in str(caught.value) and "--restart to start over" in str(caught.value)
     assert Run.named("r").info()["done"] == 21, "nothing of the run is touched"
+
+
+def test_a_restart_that_is_stopped_says_how_to_continue(home, monkeypatch, whole, capsys):
+    """The same command again would start over once more."""
+    stop_at(monkeypatch, 5)
+    toongan.train(dataclasses.replace(CONFIG, restart=True))
+    assert "run the same command again without --restart to continue." in capsys.readouterr().out
+    assert results(train()) == whole["modern"]
+    error = toongan.ToonGANError("Cannot write a; free some space and run the same command again, or not.")
+    monkeypatch.setattr(cli, "run", lambda command: (_ for _ in ()).throw(error))
+    assert cli.outcome(["train", "--restart"]) == 2
+    assert "run the same command again without --restart, or not" in capsys.readouterr().err
 
 
 def test_restart_begins_anew(home, monkeypatch, whole):

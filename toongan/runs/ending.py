@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..config import TrainConfig
+from ..errors import to_continue
 from ..paths import display
 from ..results import make_gif, plot_losses, plot_quality, plot_scores, show_grid
 from ..system.terminal import teller
@@ -30,9 +31,8 @@ def report(run: Run) -> None:
     info, grids = run.info(), run.grids
     done, steps = info["done"], info["steps"]
     if done < steps:
-        print(
-            f"Stopped after {done:,} of {steps:,} steps. Everything is saved; run the same command again to continue."
-        )
+        again = to_continue("run the same command again to continue", info["settings"].get("restart", False))
+        print(f"Stopped after {done:,} of {steps:,} steps. Everything is saved; {again}.")
     rate = done * info["settings"]["batch_size"] / max(info["seconds"], 1e-9)
     print(f"{info['kimg']:g} thousand images in {info['seconds'] / 60:.1f} minutes, {rate:,.0f} a second")
     print("Files:")

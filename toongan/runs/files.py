@@ -134,6 +134,11 @@ class Run(RunFiles):
         except (ToonGANError, KeyError, TypeError, ValueError, AttributeError):
             return [self.info_path.name]
 
+    def is_best_at_its_end(self) -> bool:
+        """Whether `G.pth` is the generator whose samples were nearest to held-out images."""
+        best = self.info().get("best") or {}
+        return bool(best.get("sha256")) and has_digest(self.generator_path, best["sha256"])
+
     def save(self, generator: nn.Module, discriminator: nn.Module, history: list[dict], info: dict) -> None:
         """Write `G.pth`, `D.pth`, `history.csv` and `run.json`, each whole or not at all.
 

@@ -78,6 +78,8 @@ def generator_of(config: GenerateConfig) -> tuple[Generator, Run | None]:
     run = find_run(config.run)
     if config.which == "last":
         return load_generator(run.generator_path), run
+    if not run.best_path.is_file() and run.is_best_at_its_end():
+        return load_generator(run.generator_path), run
     if not run.best_path.is_file():
         raise ToonGANError(
             f"is best, but {run.name} has no {run.best_path.name}: runs of fewer than 20,000 images are not measured "

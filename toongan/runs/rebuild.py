@@ -84,6 +84,8 @@ def is_net(path: Path) -> bool:
 def lacks(run: Run, saved: dict) -> list[str]:
     """Which files of a finished run are missing, damaged, or not those of its checkpoint."""
     found = run.unsound()
+    if run.best_path.name in found and best_of(run, saved) is None:
+        found.remove(run.best_path.name)  # lost for good
     try:
         if len(run.history()["step"]) != len(saved["history"]):
             raise ToonGANError("cut short")
@@ -92,6 +94,13 @@ def lacks(run: Run, saved: dict) -> list[str]:
     steps, missing = grids_of(saved), missing_grids(run, saved)
     kept = {0, *(state["done"] for state in kept_states(run))} if missing else set()
     return found + [run.grid_path(number).name for number in missing if steps[number] in kept]
+
+
+def best_of(run: Run, saved: dict) -> dict | None:
+    """The checkpoint of the moment when samples were nearest to held-out images; None if there is none, or none is left."""
+    step = (saved.get("best") or {}).get("step")
+    kept = (saved, checkpoints.read(run.checkpoints / checkpoints.BEST))
+    return next((state for state in kept if state is not None and state["done"] == step), None)
 
 
 def rebuild(run: Run, saved: dict, say: Callable[[str], None]) -> None:
@@ -103,9 +112,9 @@ def rebuild(run: Run, saved: dict, say: Callable[[str], None]) -> None:
     run.make()
     history = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in saved["history"]]
     average, D = nets_of(saved)
-    best = checkpoints.read(run.checkpoints / checkpoints.BEST)
+    best = best_of(run, saved)
     with keeping_others(run, say):
-        if best is not None and saved["best"] and best["done"] == saved["best"]["step"]:
+        if best is not None:
             save_state(run.best_path, nets_of(best)[0])
         run.save(average, D, history, info_of(saved, run.name))
     say(f"Wrote {display(run.generator_path)} and the files that belong to it again, from the checkpoint.")

@@ -168,7 +168,7 @@ def same_run(earlier: dict, later: dict) -> bool:
 
 def finished_without_checkpoint(run: Run) -> dict | None:
     """What the files of a finished run record, in case its checkpoint is lost; None if some are missing."""
-    if run.unsound():
+    if set(run.unsound()) - {run.best_path.name}:  # which no run needs, and bundled runs come without
         return None
     info = run.info()
     try:
