@@ -30,9 +30,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def run_all(module: str, jobs: list[dict], table: Path, columns: tuple[str, ...], at_once: int) -> None:
-    """Measure each job with `python -m MODULE --job JSON`, which calls `answer`, and add a row for it to `table`.
+    """Measure each job with `python -m MODULE --job JSON`, and add a row for it to `table`.
 
-    The processes share the cores evenly. Results do not depend on how many run at once, only how soon they are there.
+    The processes share the cores evenly. If one fails, the others go on, and the failed ones are named at the end. Results do not depend on how many run at once, only how soon they are there.
     """
     table.parent.mkdir(parents=True, exist_ok=True)
     done = rows_of(table)
@@ -47,12 +47,21 @@ def run_all(module: str, jobs: list[dict], table: Path, columns: tuple[str, ...]
         text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
         return {**job, **json.loads(text.splitlines()[-1])}
 
-    with ThreadPoolExecutor(at_once) as pool:
-        for number, future in enumerate(as_completed([pool.submit(measure, job) for job in jobs]), 1):
+    pool, failed = ThreadPoolExecutor(at_once), []
+    try:
+        running = {pool.submit(measure, job): job for job in jobs}
+        for number, future in enumerate(as_completed(running), 1):
+            if future.exception() is not None:
+                failed.append(str(running[future]))
+                continue
             row = future.result()
             with open(table, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
             print(f"{number} of {len(jobs)}: {row}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed:
+        sys.exit("\n".join([f"{len(failed)} of {len(jobs)} failed; the same command tries them again:", *failed]))
 
 
 def read_options(parser: argparse.ArgumentParser, measure: Callable[[dict], dict]) -> argparse.Namespace:

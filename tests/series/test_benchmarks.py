@@ -96,6 +96,20 @@ def test_what_is_asked_further_trains(name):
     assert ends[0] != ends[1]
 
 
+def test_a_job_that_fails_takes_no_other_with_it(tmp_path, monkeypatch):
+    def run(command, **options):
+        number = json.loads(command[-1])["number"]
+        if number == 1:
+            raise subprocess.CalledProcessError(1, command)
+        return SimpleNamespace(stdout=json.dumps({"twice": 2 * number}))
+
+    monkeypatch.setattr(jobs.subprocess, "run", run)
+    table, columns = tmp_path / "rows.csv", ("number", "twice")
+    with pytest.raises(SystemExit, match="1 of 4 failed; the same command tries them again:\n{'number': 1}"):
+        jobs.run_all("benchmarks.any", [{"number": number} for number in range(4)], table, columns, at_once=2)
+    assert sorted(table.read_text().split()) == ["0,0", "2,4", "3,6", "number,twice"]
+
+
 def test_ablation_keeps_rows_and_does_not_measure_twice(benchmark, home, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "JUDGED", 32)
     (tmp_path / "ablation-costs.csv").write_text("variant,cost\nflips,1.75\n")
