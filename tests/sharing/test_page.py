@@ -20,7 +20,7 @@ from toongan.runs import draw, save_state
 from toongan.runs.asking import to_plain
 from toongan.sharing.directions import directions_of, strongest
 from toongan.sharing.folding import folded, layers_of
-from toongan.sharing.page import share_page
+from toongan.sharing.page import share_page, wishes_of
 
 
 def made(home, name: str = "made", attributes: Attributes | None = None, smooth: bool = True, **sizes) -> toongan.Run:
@@ -252,6 +252,12 @@ def test_wishes_are_selects(opened, home):
     assert np.abs(drawn_by(page, latent, 32)[..., :3] - draw(G, latent).astype(int)).max() <= 2
 
 
+def test_labels_that_are_no_colours():
+    """The folders of a folder of images are labels, and may be called anything."""
+    words = wishes_of(Attributes({"folder": ["#1", "#cats", "#00ff00", ""]}, torch.zeros(1, 1)))["words"]
+    assert words == [["#1", "#cats", "green #00ff00", "none"]]
+
+
 def test_it_fits_a_phone(opened, home):
     made(home)
     page, _ = opened("made", viewport={"width": 360, "height": 640})
@@ -287,6 +293,10 @@ def test_directions_are_named_and_proved(few_faces, home, monkeypatch):
             return torch.stack([(latent[:, 3] > 0).long(), (latent[:, 5] > 0.8).long()], 1)
 
     monkeypatch.setattr(directions, "AttributeReader", Reader)
+    with monkeypatch.context() as patch:
+        patch.setattr(directions, "at_hand", lambda config: False)
+        nameless = directions_of(run, toongan.load_generator(run.generator_path), progress=False)
+        assert nameless[0].name == "direction 1" and not (run.checkpoints / directions.FILE).exists(), "not for good"
     monkeypatch.setattr(directions, "draw", lambda generator, latent: latent)
     G = toongan.load_generator(run.generator_path)
     G.image_size = 32

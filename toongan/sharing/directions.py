@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -52,7 +53,10 @@ def directions_of(run: Run, generator: Generator, progress: bool) -> list[Direct
             return [Direction(**each) for each in kept["directions"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = labelled(run, generator, progress) or strongest(generator)
+    labelled_ones = labelled(run, generator, progress)
+    found = labelled_ones or strongest(generator)
+    if labelled_ones is None:  # perhaps the data comes back
+        return found
     try:
         with atomic_write(path) as part:
             part.write_text(json.dumps({"sha256": digest, "directions": [asdict(each) for each in found]}))
@@ -68,15 +72,15 @@ def strongest(generator: Generator, count: int = STRONGEST) -> list[Direction]:
     return [Direction(f"direction {number}", rounded(each)) for number, each in enumerate(vectors[:count], 1)]
 
 
-def labelled(run: Run, generator: Generator, progress: bool) -> list[Direction]:
-    """Directions by attribute, each tested to change what its name says; none where the data has no labels."""
+def labelled(run: Run, generator: Generator, progress: bool) -> list[Direction] | None:
+    """Directions by attribute, each tested to change what its name says. None where the data is not at hand."""
     wanted = data_of({**run.info().get("settings", {}), "image_size": generator.image_size})
     if not at_hand(wanted):
-        return []
+        return None
     try:
         data = prepare(wanted, progress=progress)
     except ToonGANError:  # a folder that has been emptied
-        return []
+        return None
     training = split(data.hashes).training
     labels = [data.labels[row] for row in training]
     if not learnable(labels):
@@ -111,7 +115,7 @@ def candidates(reader: AttributeReader, read: torch.Tensor):
         groups = {}
         if "" in values:
             groups[word.removesuffix(" color")] = [i for i, value in enumerate(values) if value]
-        if values and all(value.startswith("#") for value in values if value) and any(values):
+        if any(values) and all(is_colour(value) for value in values if value):
             levels = {i: lightness(value) for i, value in enumerate(values) if value}
             middle = float(np.median(list(levels.values())))
             groups[f"lighter {word.removesuffix(' color')}"] = [i for i, level in levels.items() if level > middle]
@@ -133,6 +137,11 @@ def candidates(reader: AttributeReader, read: torch.Tensor):
                     has,
                     lambda seen, wanted=wanted, column=column: torch.isin(seen[:, column], wanted),
                 )
+
+
+def is_colour(value: str) -> bool:
+    """Whether a label is a colour, `#4a312c`; a folder of images may be called `#1`."""
+    return re.fullmatch("#[0-9a-fA-F]{6}", value) is not None
 
 
 def lightness(colour: str) -> float:

@@ -18,7 +18,7 @@ from ..errors import ToonGANError
 from ..evaluation.card import card_of
 from ..paths import atomic_write, display, make_way
 from ..runs import Run, find_run, load_generator
-from .directions import directions_of
+from .directions import directions_of, is_colour
 from .folding import layers_of
 
 EXAMPLES = 512  # faces of the data whose attributes the page copies for whatever is not wished for
@@ -96,9 +96,7 @@ def wishes_of(attributes) -> dict:
     return {
         "names": list(attributes.values),
         "values": values,
-        "words": [
-            [colour_word(value) if value.startswith("#") else value or "none" for value in each] for each in values
-        ],
+        "words": [[colour_word(value) if is_colour(value) else value or "none" for value in each] for each in values],
         "length": attributes.length,
         "examples": attributes.examples[:EXAMPLES].tolist(),
     }
