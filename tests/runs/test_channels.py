@@ -89,6 +89,17 @@ def test_grey_images_are_packed_once(home, grey, capsys):
     assert toongan.prepare(DataConfig(grey, image_size=32), progress=False).images.shape[3] == 3
 
 
+def test_a_run_on_a_grey_style_goes_on(home):
+    config = TrainConfig(run="r", dataset="avatars:notionists-neutral", **{**SETTINGS, "count": 80})
+    run = toongan.train(config, progress=False)
+    assert run.info()["settings"]["channels"] == 1
+    again = toongan.train(dataclasses.replace(config, extend=True, kimg=2 * config.kimg), progress=False)
+    assert again.info()["done"] == 2 * run.info()["done"] or again.info()["extensions"]
+    assert [path.name for path in (home / "data" / "avatars-notionists-neutral").glob("[!.]*")] == ["32px"], (
+        "drawn once"
+    )
+
+
 def test_other_channels_are_other_settings(home, grey):
     config = TrainConfig(run="r", dataset=grey, **SETTINGS)
     run = toongan.train(config, progress=False)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import DataConfig
+from ..config import DataConfig, check_path
 from ..errors import ToonGANError
 from ..paths import data_folder, display, drive, home
 from . import avatars
@@ -267,7 +267,7 @@ def suggestion(dataset: str) -> str:
 
 def resolve(path: str) -> Path:
     """A path as given, from the working folder or from the folder that holds data/."""
-    here = Path(path).expanduser().absolute()
+    here = check_path(path, "dataset").absolute()
     there = home() / path
     return (there if not here.exists() and there.exists() else here).resolve()
 
@@ -289,7 +289,7 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
         ToonGANError: an unknown name, too few usable images, or a full disk; says what to do.
     """
     dataset = find(config.dataset)
-    if config.channels == 1 and not dataset.endless:
+    if config.channels == 1:
         whole = prepare(dataclasses.replace(config, channels=None), progress)
         if whole.is_grey:
             return whole.in_grey()
