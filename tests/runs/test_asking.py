@@ -220,6 +220,22 @@ def test_attributes_that_are_not_there(home, two_kinds, ask, sentence):
         toongan.train(config_for(two_kinds, ask=ask), progress=False)
 
 
+def test_starts_that_can_be_asked_for_something_else(asked_home, home, two_kinds):
+    """The sizes of such nets differ too, but no size is the cause."""
+    shutil.copytree(asked_home / "checkpoints" / "kinds", home / "start")
+    config = config_for(two_kinds, run="r", start=str(home / "start"), kimg=0.064)
+    assert toongan.train(config, progress=False).info()["finished"]
+    with pytest.raises(ToonGANError, match="start can be asked for something, but this run cannot; change --ask"):
+        toongan.train(dataclasses.replace(config, ask=None), progress=False)
+    record = home / "start" / "run.json"
+    record.write_text(record.read_text().replace('"left"', '"up"'))
+    with pytest.raises(ToonGANError, match="start can be asked for other things than this run: folder; give the same"):
+        toongan.train(dataclasses.replace(config, run="other"), progress=False)
+    toongan.train(dataclasses.replace(config, run="plain", ask=None, start=None), progress=False)
+    with pytest.raises(ToonGANError, match="start cannot be asked for anything, but this run can; change --ask"):
+        toongan.train(dataclasses.replace(config, run="other", start="plain"), progress=False)
+
+
 def test_labels_that_are_missing_or_too_rare(home, few_faces, two_kinds):
     with pytest.raises(
         ToonGANError, match=r"ask needs labels, but those of avatars:?\w* are too rare or too many to learn"

@@ -137,6 +137,7 @@ def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
         ({"latent_dim": 8}, "start has latent_dim 100, but this run has 8: give --latent-dim 100"),
         ({"recipe": "classic"}, "start was trained with the modern recipe: give --recipe modern"),
         ({"start": "nobody"}, "nobody has no G.pth"),
+        ({"start": "~no-such-user/run"}, "start names the home folder of a user whom this machine does not know"),
         ({"start": "G.pth"}, "start is one file, G.pth, but two nets are needed"),
         ({"start": "nowhere/G.pth,nowhere/D.pth"}, "There is no file nowhere/G.pth"),
     ],
@@ -144,6 +145,19 @@ def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
 def test_starts_that_do_not_fit(start, changes, sentence):
     with pytest.raises(ToonGANError, match=sentence):
         toongan.train(dataclasses.replace(CONFIG, **changes), progress=False)
+
+
+@pytest.mark.parametrize("frozen_first", [False, True])
+def test_moments_of_frozen_weights_do_not_fit(few_faces, home, frozen_first):
+    """With the classic recipe, frozen weights have the names that they have when they learn."""
+    classic = {"recipe": "classic", "latent_dim": 100}
+    first, then = ({"freeze": 1}, {}) if frozen_first else ({}, {"freeze": 1})
+    toongan.train(dataclasses.replace(CONFIG, run="a", start=None, kimg=0.064, **classic), progress=False)
+    if frozen_first:
+        toongan.train(dataclasses.replace(CONFIG, run="b", start="a", kimg=0.064, **classic, **first), progress=False)
+    made = new_trainer(start="b" if frozen_first else "a", **classic, **then)
+    assert begin_with(made)["moments"] is False
+    assert begin_with(new_trainer(start="a", **classic))["moments"] is True
 
 
 def test_a_discriminator_is_no_generator(start):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..conditional import ConditionalDiscriminator, Knowing, random_latent
-from ..config import GenerateConfig
+from ..config import GenerateConfig, check_path
 from ..data import tile, to_image, to_pixels, to_rgb
 from ..errors import ToonGANError, out_of_memory
 from ..models import Discriminator, Generator
@@ -74,7 +74,7 @@ def generator_of(config: GenerateConfig) -> tuple[Generator, Run | None]:
             raise ToonGANError(
                 "needs the D of a run, and the path of a generator names no run; leave out one of the two.", "best_of"
             )
-        return load_generator(Path(config.which).expanduser()), None
+        return load_generator(check_path(config.which, "which")), None
     run = find_run(config.run)
     if config.which == "last":
         return load_generator(run.generator_path), run

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..config import TrainConfig
+from ..config import TrainConfig, check_path
 from ..errors import ToonGANError
 from ..models import Discriminator, Generator, SmoothKernel, SpectralNorm
 from . import checkpoints
@@ -39,9 +39,9 @@ def find_start(text: str) -> Start:
         ToonGANError: there are no such nets.
     """
     if "," in text:
-        generator, discriminator = (Path(part).expanduser() for part in text.split(","))
+        generator, discriminator = (check_path(part, "start") for part in text.split(","))
         return Start(generator, discriminator, None)
-    folder = Path(text).expanduser()
+    folder = check_path(text, "start")
     if not folder.is_dir():
         if folder.suffix == ".pth":
             raise ToonGANError(
@@ -95,7 +95,7 @@ def begin_with(trainer: Trainer) -> dict:
     }
     seen = sets_seen(start.generator.with_name("run.json"))
     about = {"from": trainer.config.start, "sha256": digests, "moments": False, "trained_on": seen}
-    if start.checkpoint is not None and fits(trainer, start.checkpoint, D):
+    if start.checkpoint is not None and fits(trainer, start.checkpoint):
         state = start.checkpoint["trainer"]
         for name in ("G", "D", "optimizer_g", "optimizer_d"):
             getattr(trainer, name).load_state_dict(state[name])
@@ -124,7 +124,21 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
     Raises:
         ToonGANError: this run cannot start with nets of these sizes.
     """
-    wanted, wishes = trainer.config, trainer.asked.attributes.length if trainer.asked else 0
+    wanted, asked = trainer.config, trainer.asked.attributes if trainer.asked else None
+    if type(D) is not type(trainer.D):
+        has, this = ("cannot be asked for anything", "can") if asked else ("can be asked for something", "cannot")
+        raise ToonGANError(f"{has}, but this run {this}; change --ask, or give another start.", "start")
+    if asked and G.attributes and G.attributes.values != asked.values:
+        names = [
+            name
+            for name in {**G.attributes.values, **asked.values}
+            if G.attributes.values.get(name) != asked.values.get(name)
+        ]
+        raise ToonGANError(
+            f"can be asked for other things than this run: {', '.join(names)}; give the same --ask on the same kind of data, or another start.",
+            "start",
+        )
+    wishes = asked.length if asked else 0
     for name, is_, want in (
         ("image_size", G.image_size, wanted.image_size),
         ("base_channels", G.base_channels, wanted.base_channels),
@@ -142,18 +156,19 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
     if (D.norm == "batch") != (trainer.recipe.norm == "batch"):
         other = "classic" if D.norm == "batch" else "modern"
         raise ToonGANError(f"was trained with the {other} recipe: give --recipe {other}, or another start.", "start")
-    if type(D) is not type(trainer.D):
-        has, this = ("can be asked for something", "cannot") if wishes == 0 else ("cannot be asked for anything", "can")
-        raise ToonGANError(f"{has}, but this run {this}; change --ask, or give another start.", "start")
 
 
-def fits(trainer: Trainer, saved: dict, D: Discriminator) -> bool:
-    """Whether a checkpoint's nets have the shapes of this trainer's, parametrizations included, and are not frozen."""
+def fits(trainer: Trainer, saved: dict) -> bool:
+    """Whether a checkpoint's nets have the shapes of this trainer's, parametrizations included, and learn as many weights."""
     state = saved.get("trainer") or {}
     return all(
         {key: value.shape for key, value in state.get(name, {}).items()}
         == {key: value.shape for key, value in getattr(trainer, name).state_dict().items()}
         for name in ("G", "D")
+    ) and all(
+        [len(group["params"]) for group in state[name]["param_groups"]]
+        == [len(group["params"]) for group in getattr(trainer, name).param_groups]  # frozen weights are not among them
+        for name in ("optimizer_g", "optimizer_d")
     )
 
 
