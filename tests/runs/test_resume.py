@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import pickle
@@ -84,6 +85,13 @@ def test_crashed_in_the_middle_of_a_step(home, monkeypatch, whole, save_seconds)
     with pytest.raises(toongan.ToonGANError, match="batch_size 16 is too much for the memory of this GPU; try 8"):
         train(save_seconds=save_seconds)
     assert results(train()) == whole["modern"]
+
+
+def test_memory_runs_out_with_a_batch_that_nobody_asked_for(home, monkeypatch):
+    """Of 71 images fewer than 64 are left to train on, so the batch is 32."""
+    stop_at(monkeypatch, 3, RuntimeError("CUDA out of memory"))
+    with pytest.raises(toongan.ToonGANError, match="batch_size 32 is too much for the memory of this GPU; try 16"):
+        train(batch_size=None, count=71)
 
 
 def test_best_is_kept_however_often_the_run_is_stopped(home, monkeypatch):
@@ -355,7 +363,7 @@ def test_a_fresh_machine_goes_on_from_the_mirror(home, monkeypatch, whole, tmp_p
     stop_at(monkeypatch, 30)
     train(mirror=drive)
     copies = mirror.copies(drive / "r")
-    assert copies[0].name == "checkpoint-000000031.pt" and len(copies) <= 3
+    assert mirror.step_of(copies[0]) == 31 and len(copies) <= 3
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh"))
     assert results(train(mirror=drive)) == whole["modern"], "the earlier frames of the film, too"
 
@@ -421,7 +429,7 @@ def test_the_further_of_two_checkpoints_is_taken(home, monkeypatch, whole, tmp_p
 def test_a_finished_run_gets_a_mirror(home, tmp_path):
     train()
     train(mirror=tmp_path / "drive")
-    assert mirror.copies(tmp_path / "drive" / "r")[0].name == f"checkpoint-{STEPS:09d}.pt"
+    assert mirror.step_of(mirror.copies(tmp_path / "drive" / "r")[0]) == STEPS
 
 
 def test_restart_does_not_mix_two_runs_in_the_mirror(home, monkeypatch, tmp_path):
@@ -430,10 +438,24 @@ def test_restart_does_not_mix_two_runs_in_the_mirror(home, monkeypatch, tmp_path
     train(mirror=drive)
     stop_at(monkeypatch, 10)
     train(mirror=drive, restart=True, seed=7)
-    assert mirror.copies(drive / "r")[0].name == "checkpoint-000000011.pt"
-    assert mirror.copies(drive / "r-previous")[0].name == f"checkpoint-{STEPS:09d}.pt"
+    assert mirror.step_of(mirror.copies(drive / "r")[0]) == 11
+    assert mirror.step_of(mirror.copies(drive / "r-previous")[0]) == STEPS
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "fresh"))
     assert train(mirror=drive, seed=7).info()["seed"] == 7
+
+
+def test_no_copy_is_written_over(tmp_path, monkeypatch):
+    """Google Drive loses files that are, and a run may save twice at one step."""
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "checkpoint-000000007.pt").write_bytes(b"of an earlier version")
+    monkeypatch.setattr(mirror, "now", itertools.count(1764000000000).__next__)
+    copier = mirror.Mirror(folder, print)
+    for data in (b"one", b"other"):
+        copier.put(7, data)
+        copier.finish()
+    copier.close()
+    assert [path.read_bytes() for path in mirror.copies(folder)] == [b"other", b"one", b"of an earlier version"]
 
 
 def test_damaged_copy_in_the_mirror(home, monkeypatch, whole, tmp_path, capsys):
@@ -463,8 +485,8 @@ def test_another_run_in_the_mirror_is_set_aside(home, monkeypatch, tmp_path):
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path / "b"))
     longer = train(kimg=0.96).info()
     train(kimg=0.96, mirror=drive)
-    assert [path.name for path in mirror.copies(drive / "r")] == ["checkpoint-000000060.pt"]
-    assert mirror.copies(drive / "r-previous")[0].name == f"checkpoint-{STEPS:09d}.pt"
+    assert [mirror.step_of(path) for path in mirror.copies(drive / "r")] == [60]
+    assert mirror.step_of(mirror.copies(drive / "r-previous")[0]) == STEPS
 
     (drive / "r").rename(drive / "other")
     (drive / "r-previous").rename(drive / "r")
@@ -501,7 +523,7 @@ def test_mirror_that_lies(tmp_path, monkeypatch):
     copier.put(4, b"good")
     copier.finish()
     monkeypatch.undo()
-    assert [path.name[-5:] for path in mirror.copies(tmp_path / "m")] == ["03.pt"[-5:], "02.pt"[-5:], "01.pt"[-5:]]
+    assert [mirror.step_of(path) for path in mirror.copies(tmp_path / "m")] == [3, 2, 1]
     assert (
         len(said) == 2 and "does not return what was written" in said[0] and "does not have all of this run" in said[1]
     )

@@ -63,7 +63,7 @@ def end_again(config: TrainConfig, run: Run, saved: dict, progress: bool, show: 
 def catch_up(folder: Path, run: Run, saved: dict, say: Callable[[str], None]) -> None:
     """Copy the end of a run to a mirror that is new, or failed before."""
     held = mirror.copies(folder)
-    if held and held[0].name == f"checkpoint-{saved['done']:09d}.pt":
+    if held and mirror.step_of(held[0]) == saved["done"]:
         return
     copier = mirror.Mirror(folder, say)
     with closing(copier):

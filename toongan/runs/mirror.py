@@ -3,7 +3,7 @@
 Google Drive loses files that are overwritten, and reports success too early. So each copy gets a new name and is read
 back, and only then are older copies deleted. The copies are
 
-- `checkpoint-STEP.pt`, the newest three, and `best-STEP.pt`, the newest two;
+- `checkpoint-STEP-TIME.pt`, the newest three, and `best-STEP-TIME.pt`, the newest two, with the time in milliseconds;
 - `samples-NUMBER-STEP-DIGEST.png`: the sample grids, from which the film is made.
 
 All other files of a run can be made from these.
@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from .files import Run
 
 KEEP, KEEP_BEST = 3, 2
 PATIENCE = 60.0
-CHECKPOINT = re.compile(r"checkpoint-(\d{9})\.pt")
-BEST = re.compile(r"best-(\d{9})\.pt")
+CHECKPOINT = re.compile(r"checkpoint-(\d{9})(?:-(\d+))?\.pt")  # earlier versions wrote no time
+BEST = re.compile(r"best-(\d{9})(?:-(\d+))?\.pt")
 GRID = re.compile(r"samples-(\d{3})-(\d{9})-([0-9a-f]{16})\.png")
 
 
@@ -47,11 +48,11 @@ class Mirror:
 
     def put(self, step: int, data: bytes) -> None:
         """Copy a checkpoint soon; it replaces an older one that still waits."""
-        self.queue("checkpoint", f"checkpoint-{step:09d}.pt", data)
+        self.queue("checkpoint", f"checkpoint-{step:09d}-{now()}.pt", data)
 
     def put_best(self, step: int, data: bytes) -> None:
         """Copy the best moment soon."""
-        self.queue("best", f"best-{step:09d}.pt", data)
+        self.queue("best", f"best-{step:09d}-{now()}.pt", data)
 
     def put_grid(self, number: int, step: int, data: bytes) -> None:
         """Copy a sample grid soon."""
@@ -138,6 +139,15 @@ class Mirror:
                     old.unlink(missing_ok=True)
 
 
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name in a mirror."""
+    return int(CHECKPOINT.fullmatch(path.name)[1])
+
+
 def folder_of(config: TrainConfig) -> Path:
     """The folder in a mirror that holds the copies of a run."""
     return Path(config.mirror).expanduser() / config.run
@@ -146,9 +156,15 @@ def folder_of(config: TrainConfig) -> Path:
 def files(folder: Path, pattern: re.Pattern) -> list[Path]:
     """The files of a mirror whose names match, newest first."""
     try:
-        return sorted((path for path in folder.iterdir() if pattern.fullmatch(path.name)), reverse=True)
+        found = [(pattern.fullmatch(path.name), path) for path in folder.iterdir()]
+        return [path for _, path in sorted(((order(match), path) for match, path in found if match), reverse=True)]
     except OSError:
         return []
+
+
+def order(match: re.Match) -> tuple[str, ...]:
+    """The parts of a copy's name, to sort by."""
+    return tuple(part or "" for part in match.groups())
 
 
 def copies(folder: Path) -> list[Path]:
