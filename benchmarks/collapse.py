@@ -67,7 +67,7 @@ def judge(history: list[dict], samples: np.ndarray, held_out: np.ndarray, traini
     mean = np.broadcast_to(training.mean(0).round().astype(np.uint8), training.shape)
     distance, distance_of_mean = quick.distance(samples), quick.distance(np.array(mean))
     variety = doctor.variety(doctor.look(samples)) / doctor.variety(doctor.look(training))
-    finding = doctor.diagnose(history, variety) if np.isfinite(history[-1]["loss_d"]) else doctor.NOTHING_MOVES
+    finding = doctor.diagnose(history, variety)
     why = finding.name if finding else ""
     if not why and not distance < distance_of_mean:
         why = "beaten by a mean face"

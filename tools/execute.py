@@ -23,7 +23,8 @@ SMALL = 20_000  # letters of an image that is left as it is
 # Quality of JPEGs, and width of images in pixels: the first with which a notebook is small enough.
 IMAGES = ((75, 1200), (65, 1000), (60, 900), (50, 900), (45, 800), (40, 720), (35, 640), (30, 560))
 FEW_COLOURS = 4000
-RUNS = ("quickstart", "chapter-03", "chapter-08", "chapter-09", "chapter-09-start")
+# What chapters train under a name of its own.
+RUNS = {"00": ["quickstart"], "03": ["chapter-03"], "08": ["chapter-08"], "09": ["chapter-09", "chapter-09-start"]}
 
 
 def chapters() -> list[Path]:
@@ -166,8 +167,10 @@ def main() -> None:
     sys.path.insert(0, str(FOLDER.parent))
     from toongan.runs import Run
 
-    for name in RUNS:  # else a chapter would find its run finished, and show no training
-        Run.named(name).set_aside()
+    for path in chosen:
+        for name in RUNS.get(path.name[:2], ()):  # else a chapter would find its run finished, and show no training
+            with Run.named(name).locked():
+                Run.named(name).set_aside()
     for path in tqdm(chosen, desc="Chapters", file=sys.stdout):
         finished = path.with_suffix(".executed.ipynb")
         try:

@@ -97,6 +97,7 @@ def main() -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(place)
+    sys.exit(found.get("status", 0))  # so that make does not go on after tests that fail
 
 
 if __name__ == "__main__":
