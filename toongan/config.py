@@ -199,8 +199,13 @@ class GenerateConfig:
             out=check_image(self.out, "out"),
         )
         check_switches(self)
-        if self.latent is not None and (self.want or self.best_of > 1):
-            raise ToonGANError("decides every face by itself; leave out want and best_of.", "latent")
+        if self.latent is not None:
+            idle = ("want", "best_of", "truncation", "count", "seed")
+            given = [
+                each.name for each in fields(self) if each.name in idle and getattr(self, each.name) != each.default
+            ]
+            if given:
+                raise ToonGANError(f"decides every face by itself; leave out {' and '.join(given)}.", "latent")
 
 
 @dataclass(frozen=True)

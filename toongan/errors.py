@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # How PyTorch (on the CPU, CUDA and Apple's GPUs) and CUDA's libraries say that memory has run out.
@@ -70,6 +72,21 @@ def legible(text: str) -> str:
 def to_continue(text: str, restart: bool) -> str:
     """A sentence that may say "run the same command again": after `--restart`, that would start over once more."""
     return text.replace("same command again", "same command again without --restart") if restart else text
+
+
+@contextmanager
+def explaining_memory(config) -> Iterator[None]:
+    """Say what to do, instead of what PyTorch says, if memory runs out.
+
+    Raises:
+        ToonGANError: memory has run out; names the setting to lower.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if (problem := out_of_memory(error, config)) is not None:
+            raise problem from error
+        raise
 
 
 def out_of_memory(error: BaseException, config) -> ToonGANError | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tenacity
 
-from .errors import ToonGANError, legible
+from .errors import REMEDIES, ToonGANError, legible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,6 +23,8 @@ ELSEWHERE = "set TOONGAN_HOME to a folder that you own, on a disk that can be wr
 PATIENCE = 5.0
 # A folder with a file of this name was written by this program and is never taken for data.
 MARK = ".toongan"
+# What images, films and plots that this program writes say of themselves, for the same reason.
+SOFTWARE = "ToonGAN"
 HISTORY_COLUMNS = ("step", "kimg", "seconds", "loss_d", "loss_g", "real_score", "fake_score", "distance")
 
 
@@ -280,12 +282,10 @@ def cannot_write(path: Path, error: OSError, size: int | None = None) -> ToonGAN
         )
     elif error.errno == errno.EROFS:
         remedy = ELSEWHERE
-    elif error.errno == errno.ENAMETOOLONG:
-        remedy = "choose a shorter name."
     elif isinstance(error, FileNotFoundError):
         remedy = "its folder is gone; run the same command again."
     else:
-        remedy = "check its disk, then run the same command again."
+        remedy = f"{REMEDIES.get(error.errno, 'check its disk, then run the same command again')}."
     return ToonGANError(f"{what} ({why}); {remedy}")
 
 

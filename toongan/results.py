@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .data import to_rgb
-from .paths import RunFiles, atomic_write
+from .paths import SOFTWARE, RunFiles, atomic_write
 
 # %% ../notebooks/04_results.ipynb #04-07
 def plot_losses(run: RunFiles, folder: Path | None = None, show: bool = False) -> None:
@@ -33,7 +33,7 @@ def finish_figure(fig: plt.Figure, path: Path, show: bool) -> None:
     """Add a legend below the axes, where it covers no line, and save the figure."""
     fig.legend(loc="outside lower center", ncols=3)
     with atomic_write(path) as part:
-        fig.savefig(part, dpi=110)
+        fig.savefig(part, dpi=110, metadata={"Software": SOFTWARE})
     if show:
         plt.show()
     plt.close(fig)
@@ -94,14 +94,15 @@ def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, re
         seconds: length of the film without the pause.
         rest: length of the pause, in seconds.
     """
-    images = [Image.fromarray(frame) for frame in frames]
+    images, options = [Image.fromarray(frame) for frame in frames], {}
     if path.suffix == ".gif":
         images = [image.quantize(64, dither=Image.Dither.NONE) for image in images]
+        options["comment"] = SOFTWARE
     times = [round(1000 * seconds / len(images))] * len(images)
     times[-1] += round(1000 * rest)
     with atomic_write(path) as part:
         first, *others = images
-        first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0)
+        first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0, **options)
 
 # %% ../notebooks/04_results.ipynb #04-17
 def make_gif(run: RunFiles, folder: Path | None = None, width: int = 264) -> None:

@@ -135,6 +135,17 @@ def test_inception_without_a_network(shared_home, home, offline, capsys, monkeyp
     assert str(home / "torch" / "hub" / "checkpoints") in said
 
 
+def test_inception_without_enough_memory(shared_home, home, capsys, monkeypatch):
+    def too_large(**options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    copy_of(shared_home, home)
+    monkeypatch.setattr(measure, "calculate_metrics", too_large)
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--run", "tiny", "--inception", "--device", "cpu"])
+    assert "is too much for the memory of this GPU" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_fid_is_named_where_it_is_one(monkeypatch, shared_home, home, capsys):
     """With Inception's figures given, the card and the table call them FID and KID."""
     copy_of(shared_home, home)

@@ -73,7 +73,7 @@ def test_more_faces_than_a_format_has_room_for(home, tmp_path, monkeypatch):
     with pytest.raises(ToonGANError) as caught:
         generate(GenerateConfig(run="big", count=4100, out=tmp_path / "x.webp"))
     assert str(caught.value).startswith(
-        "count 4100 makes an image 16,768 px wide, and the limit of WebP is 16,383 px; try 3969, "
+        "out would be 16,768 px wide with 4,100 faces, and the limit of WebP is 16,383 px: take at most 3,969 faces, "
     )
     assert caught.value.message.endswith("x.png.") and list(tmp_path.glob("*x*")) == []
     monkeypatch.setattr(generating, "save_image", lambda image, path: path.write_bytes(b"%d" % image.width))
@@ -134,6 +134,17 @@ def test_one_file_a_face(tiny_home, tmp_path):
     assert names == [f"{number:02d}.png" for number in range(12)]
     sheet = np.asarray(Image.open(generate(GenerateConfig("tiny", count=12, out=tmp_path / "sheet.png"))))
     assert np.array_equal(np.asarray(Image.open(folder / "05.png")), sheet[34:66, 34:66])
+    generate(
+        GenerateConfig("tiny", count=12, seed=1, out=tmp_path / "faces.png", separate=True)
+    )  # others in their place
+    with pytest.raises(
+        ToonGANError, match=r"faces, holds other faces, such as 00\.png|holds other faces, such as 00.png"
+    ):
+        generate(GenerateConfig("tiny", count=4, out=tmp_path / "faces.png", separate=True))
+    assert len(list(folder.iterdir())) == 12
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(ToonGANError, match="Cannot write .*note .*something else already has this name"):
+        generate(GenerateConfig("tiny", count=4, out=tmp_path / "note.png", separate=True))
 
 
 @pytest.mark.parametrize("options", [{}, {"best_of": 3, "truncation": 0.7}])
@@ -145,6 +156,14 @@ def test_vectors_are_saved_and_drawn_again(tiny_home, tmp_path, options):
     again = generate(GenerateConfig("tiny", latent=file, out=tmp_path / "b.png"))
     pair = [np.asarray(Image.open(path)).astype(int) for path in (first, again)]
     assert np.abs(pair[0] - pair[1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options, idle", [({"truncation": 0.5}, "truncation"), ({"count": 9, "seed": 3}, "count and seed")]
+)
+def test_vectors_decide_every_face(options, idle):
+    with pytest.raises(ToonGANError, match=f"latent decides every face by itself; leave out {idle}"):
+        GenerateConfig("tiny", latent=Path("z.npy"), **options)
 
 
 def test_best_or_any_generator(tiny_home, tmp_path):

@@ -348,9 +348,13 @@ def test_our_own_output_is_never_data(home, monkeypatch):
     run = train(**config)
     assert run.info()["data"]["count"] == 70
     toongan.generate(toongan.GenerateConfig(run="r", count=4, out=home / "grid.png"))
+    made = {path.name: path for path in run.generated.iterdir() if path.suffix in (".png", ".gif")}
+    for name, path in made.items():  # somebody copies them out of the run's folder
+        shutil.copy(path, home / f"copy of {name}")
     again = toongan.prepare(toongan.DataConfig(f"folder:{home}", image_size=32), progress=False)
     assert len(again) == 70 and again.fingerprint == run.info()["data"]["fingerprint"]
-    assert again.left_out == {"made by this program": 1}
+    assert {"losses.png", "scores.png", "generated.gif"} <= set(made)
+    assert again.left_out == {"made by this program": 1 + len(made)}
     monkeypatch.setattr(trainer.Trainer, "step", None)
     assert train(**config).info()["finished"]
 

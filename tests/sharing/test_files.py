@@ -296,6 +296,10 @@ def test_film(home, ending, smooth):
         (["onnx", "--run", "made", "--out", "a.pth"], "must end in .onnx"),
         (["film", "--run", "made", "--out", "a.gif"], "must end in .mp4 or .webm"),
         (["film", "--run", "made", "--seconds", "0"], "must be 0.5 to 600"),
+        (
+            ["film", "--run", "made", "--seconds", "1", "--stops", "50"],
+            "--seconds is too short for 50 stops; give 4 or more",
+        ),
         (["hub", "--run", "made", "--push", "faces"], "must be OWNER/NAME, not 'faces'"),
         (["onnx", "--run", "made", "--out", "/proc/nowhere/a.onnx"], "Cannot write to /proc/nowhere"),
     ],

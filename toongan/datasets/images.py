@@ -14,6 +14,8 @@ from PIL import Image, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..data import to_array, to_channels, to_square
+from ..paths import SOFTWARE
+from ..system.signature import EXIF_SOFTWARE
 from .grey_levels import UnknownLevels, to_8_bits
 from .outcomes import (
     ARCHIVE,
@@ -67,8 +69,6 @@ START_BYTES = 512  # enough to tell what a file is: a tar archive has its signat
 # The most bytes that an image needs beside its pixels, and for each pixel: four 32-bit floats, or 16 digits of a PPM.
 BESIDE_PIXELS = 64 << 10
 PIXEL_BYTES = 16
-MARK = "ToonGAN"
-SOFTWARE = 0x0131
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def heic_formats() -> list[str]:
 def is_made_here(image: Image.Image) -> bool:
     """Whether an image bears the mark of this program."""
     info = image.info
-    software = info.get("Software") or (image.getexif().get(SOFTWARE) if "exif" in info else None)
-    return software == MARK or info.get("comment") == MARK.encode()
+    software = info.get("Software") or (image.getexif().get(EXIF_SOFTWARE) if "exif" in info else None)
+    return software == SOFTWARE or info.get("comment") == SOFTWARE.encode()
 
 
 # --- what a file is, by its first bytes -------------------------------------------------------

@@ -18,7 +18,7 @@ FILE = "metrics.json"
 EXTRACTOR = "MobileNetV2"
 FEW = 500
 COPIES = 0.05
-POOR_VARIETY = 0.1
+NO_VARIETY = 0.1
 DEAF = 0.5
 CHARTS = 2
 WIDTH = 9  # inches
@@ -89,10 +89,10 @@ def findings(card: dict) -> list[str]:
         said.append(
             f"{count} images are few. Distances are larger at a small count, so compare only at the same count."
         )
-    if card["variety"] < POOR_VARIETY:
+    if card["variety"] < NO_VARIETY:
         said.append(
             f"G repeats itself: its images are only {100 * card['variety']:.0f} % as varied as real ones. "
-            "Train with --recipe modern, a larger --batch-size, or more images."
+            "Train with --recipe modern, or on more images."
         )
     if card["figures"]["precision"]["generated"] == card["figures"]["recall"]["generated"] == 0:
         said.append(

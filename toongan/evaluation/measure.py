@@ -22,8 +22,8 @@ from ..data import in_colour
 from ..datasets import PackedDataset, Split, evenly, prepare, same_set, split
 from ..datasets.holdout import LEAST
 from ..devices import hardware
-from ..errors import ToonGANError, out_of_memory
-from ..paths import atomic_write, checkpoint_folder, display, writable_folder
+from ..errors import ToonGANError, explaining_memory, out_of_memory
+from ..paths import SOFTWARE, atomic_write, checkpoint_folder, display, writable_folder
 from ..runs import Run, draw, find_run, load_generator, seeded
 from . import judges
 from .card import EXTRACTOR, FILE, conditions, findings, plot_card, rounded, table
@@ -45,12 +45,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict:
     Raises:
         ToonGANError: there is no such run, its data cannot be found, or memory is short; says what to do.
     """
-    try:
+    with explaining_memory(config):
         return measured(config, progress)
-    except (MemoryError, RuntimeError) as error:
-        if (problem := out_of_memory(error, config)) is not None:
-            raise problem from error
-        raise
 
 
 def measured(config: EvaluateConfig, progress: bool) -> dict:
@@ -68,7 +64,7 @@ def measured(config: EvaluateConfig, progress: bool) -> dict:
         part.write_text(text + "\n", encoding="utf-8")
     fig = plot_card(card, evaluation.pairs)
     with atomic_write(folder / "metrics.png") as part:
-        fig.savefig(part, dpi=130, metadata={"Software": None})
+        fig.savefig(part, dpi=130, metadata={"Software": SOFTWARE})
     plt.close(fig)
     if progress:
         print(table(card))
@@ -269,6 +265,8 @@ class Evaluation:
                         save_cpu_ram=True, verbose=False,
                     )  # fmt: skip
             except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                if (problem := out_of_memory(error, self.config)) is not None:
+                    raise problem from error
                 folder = Path(torch.hub.get_dir()) / "checkpoints"
                 raise ToonGANError(
                     f"needs Inception weights, which could not be fetched ({str(error).splitlines()[0]}); "

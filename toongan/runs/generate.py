@@ -11,7 +11,7 @@ from PIL import Image
 from ..conditional import ConditionalDiscriminator, Knowing, random_latent
 from ..config import GenerateConfig, check_path
 from ..data import tile, to_image, to_pixels, to_rgb
-from ..errors import ToonGANError, out_of_memory
+from ..errors import ToonGANError, explaining_memory
 from ..models import Discriminator, Generator
 from ..paths import atomic_write, cannot_write, display, make_way
 from ..system.signature import save_image
@@ -42,9 +42,9 @@ def generate(config: GenerateConfig) -> Path:
     count = config.count if given is None else len(given)
     columns = math.ceil(math.sqrt(count))
     if not config.separate:
-        check_side(config, columns, generator.image_size)
+        check_side(config, count, columns, generator.image_size)
     chance = seeded(config.seed, "generate")
-    try:
+    with explaining_memory(config):
         if discriminator is not None:
             faces, latent = draw_best(generator, discriminator, count, config.best_of, config.truncation, chance, wants)
         else:
@@ -56,10 +56,6 @@ def generate(config: GenerateConfig) -> Path:
         if config.separate:
             return save_separately(faces, config)
         save(to_image(tile(faces, columns)), config.out, config)
-    except (MemoryError, RuntimeError) as error:
-        if (sentence := out_of_memory(error, config)) is None:
-            raise
-        raise sentence from error
     return config.out
 
 
@@ -120,14 +116,26 @@ def save(image: Image.Image, path: Path, config: GenerateConfig) -> None:
 
 
 def save_separately(faces: np.ndarray, config: GenerateConfig) -> Path:
-    """Write one file per face, in a folder where the grid would be; returns the folder."""
-    folder = config.out.with_suffix("")
+    """Write one file per face, in a folder where the grid would be; returns the folder.
+
+    Raises:
+        ToonGANError: the folder cannot be made, or holds faces of an earlier command, which would be among the new ones.
+    """
+    folder, digits = config.out.with_suffix(""), len(str(len(faces) - 1))
+    names = [f"{number:0{digits}d}{config.out.suffix}" for number in range(len(faces))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        numbered = {path.name for path in folder.iterdir() if path.stem.isdecimal()}
     except OSError as error:
         raise cannot_write(folder, error) from error
-    for number, face in enumerate(faces):
-        save(to_image(face), folder / f"{number:0{len(str(len(faces) - 1))}d}{config.out.suffix}", config)
+    if left := sorted(numbered - set(names)):
+        raise ToonGANError(
+            f"is {display(config.out)}, whose folder {display(folder)} holds other faces, such as {left[0]}; "
+            "give another name, or delete them.",
+            "out",
+        )
+    for name, face in zip(names, faces, strict=True):
+        save(to_image(face), folder / name, config)
     return folder
 
 
@@ -182,7 +190,7 @@ def draw_best(
     return np.concatenate(found), torch.cat(vectors)
 
 
-def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:
+def check_side(config: GenerateConfig, count: int, columns: int, image_size: int) -> None:
     """Check that the format of `config.out` can hold a grid of this size.
 
     Raises:
@@ -193,7 +201,7 @@ def check_side(config: GenerateConfig, columns: int, image_size: int) -> None:
     if longest is not None and side > longest:
         most = ((longest + GAP) // (image_size + GAP)) ** 2
         raise ToonGANError(
-            f"{config.count} makes an image {side:,} px wide, and the limit of {name} is {longest:,} px; "
-            f"try {most}, or --out {display(config.out.with_suffix('.png'))}.",
-            "count",
+            f"would be {side:,} px wide with {count:,} faces, and the limit of {name} is {longest:,} px: take at most "
+            f"{most:,} faces, or {display(config.out.with_suffix('.png'))}.",
+            "out",
         )

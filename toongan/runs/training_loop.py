@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..config import TrainConfig
 from ..datasets import find
 from ..devices import Machine
-from ..errors import ToonGANError, out_of_memory
+from ..errors import ToonGANError, explaining_memory
 from ..paths import HISTORY_COLUMNS, display
 from ..results import show_grid
 from ..system.interrupts import interruptible
@@ -53,13 +53,8 @@ def train(config: TrainConfig, progress: bool = True, show: bool = False) -> Run
         ToonGANError: a setting, the data or a folder is not usable, another process trains this run, or memory is
             short; says what to do.
     """
-    try:
-        with Machine.joined(config) as machine, ExitStack() as lock:
-            return run_training(config, machine, lock, progress and machine.world.leads, show and machine.world.leads)
-    except (MemoryError, RuntimeError) as error:
-        if (problem := out_of_memory(error, config)) is not None:
-            raise problem from error
-        raise
+    with explaining_memory(config), Machine.joined(config) as machine, ExitStack() as lock:
+        return run_training(config, machine, lock, progress and machine.world.leads, show and machine.world.leads)
 
 
 def run_training(config: TrainConfig, machine: Machine, lock: ExitStack, progress: bool, show: bool) -> Run:
@@ -105,15 +100,16 @@ class Session:
         asked = asked_of(config, self.data, self.split, saved, self.say)
         new_trainer = partial(Trainer, config, images, machine, rows, asked)
         self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
-        if saved is None:
-            self.plan = planned(config, machine, new_trainer, progress)
-        else:
-            if extends(config, saved):
-                saved = longer(config, run, saved, new_trainer, self.world.leads, progress)
-            self.plan = Plan.of(saved)
+        with explaining_memory(config):
+            if saved is None:
+                self.plan = planned(config, machine, new_trainer, progress)
+            else:
+                if extends(config, saved):
+                    saved = longer(config, run, saved, new_trainer, self.world.leads, progress)
+                self.plan = Plan.of(saved)
 
-        # The nets, and everything that watches them.
-        self.trainer = new_trainer()
+            # The nets, and everything that watches them.
+            self.trainer = new_trainer()
         self.start = begun_with(self.trainer, saved)
         if saved is None:
             self.world.agreed(self.set_earlier_aside)
@@ -144,7 +140,8 @@ class Session:
         shown = {"desc": "Training", "unit": " images", "unit_scale": True, "mininterval": 2.0 if self.show else 0.5}
         images = {"total": plan.steps * batch, "initial": self.done * batch}
         self.bar = tqdm(**images, **shown, file=sys.stdout, disable=not self.progress)
-        with interruptible(patient=self.world.size > 1) as stop, self.bar, closing(self):
+        memory = explaining_memory(self.config)
+        with memory, interruptible(patient=self.world.size > 1) as stop, self.bar, closing(self):
             if self.done == 0 or plan.extensions and plan.extensions[-1]["at"] == self.done:
                 self.save()
             self.mark = self.last_save = time.perf_counter()

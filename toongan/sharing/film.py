@@ -10,6 +10,7 @@ from PIL import Image
 from ..conditional import random_latent
 from ..config import ShareFilmConfig
 from ..data import in_colour, tile
+from ..errors import ToonGANError
 from ..paths import atomic_write, display, make_way
 from ..results import slerp
 from ..runs import Run, draw, find_run, load_generator, seeded
@@ -24,9 +25,12 @@ def share_film(config: ShareFilmConfig, progress: bool = True) -> Path:
     """Write a film of `config.faces` faces that turn into others and, in the end, back into the first ones; gives its path.
 
     Raises:
-        ToonGANError: no such run, the package av is missing, or the file cannot be written.
+        ToonGANError: no such run, too many stops, the package av is missing, or the file cannot be written.
     """
     needed("av")
+    least = 2 * config.stops / RATE
+    if config.seconds < least:
+        raise ToonGANError(f"is too short for {config.stops} stops; give {least:g} or more.", "seconds")
     run = find_run(config.run)
     generator = load_generator(run.generator_path)
     path = make_way(config.out or Run.named(config.run).generated / "walk.mp4", "out", "walk.mp4")
@@ -43,7 +47,7 @@ def walk(generator, config: ShareFilmConfig):
     columns = int(np.ceil(np.sqrt(config.faces)))
     stops = random_latent(generator, config.faces * config.stops, seeded(config.seed, "film"))
     stops = stops.view(config.faces, config.stops, -1)
-    each = max(2, round(config.seconds * RATE / config.stops))
+    each = round(config.seconds * RATE / config.stops)
     share = torch.linspace(0, 1, each + 1)[:-1]
     share = (1 - torch.cos(torch.pi * share)) / 2  # slow at the stops
     for stop in range(config.stops):

@@ -5,7 +5,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-SOFTWARE = "ToonGAN"
+from ..paths import SOFTWARE
+
 EXIF_SOFTWARE = 0x0131
 
 
