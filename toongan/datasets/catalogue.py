@@ -296,48 +296,64 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
     form = Form(config.image_size, config.fit, config.channels or 3, config.frames)
     folder = data_folder(dataset.folder) / folder_name(form)
     count = config.count or (DEFAULT_AVATARS if dataset.endless else None)
+    mend(folder)
+    pack_unless_current(dataset, config.dataset, form, folder, count, progress)
+    return chosen(dataset, config, folder, count, progress)
+
+
+def pack_unless_current(
+    dataset: DrawnSet | RemoteSet | OwnSet, name: str, form: Form, folder: Path, count: int | None, progress: bool
+) -> None:
+    """Pack a data set into `folder`, unless it is there, as it should be today, and large enough."""
 
     def is_current() -> bool:
         meta = read_meta(folder)
         return meta is not None and dataset.is_current(meta, count)
 
-    mend(folder)
-    if not is_current():
-        if progress and not dataset.endless and read_meta(folder) is not None:
-            print(f"{config.dataset} has changed since it was packed.", flush=True)
-        source = dataset.source(progress)
-        meta = {
-            "dataset": config.dataset,
-            "license": dataset.credit["license"],
-            "credit": dataset.credit,
-            "packed": time.strftime("%Y-%m-%d"),
-        }
-        name = dataset.style if dataset.endless else config.dataset
+    def look(part: Path) -> None:
+        if not dataset.endless:
+            from .look import FOUND, look_at  # imported late: its libraries load slowly
 
-        def look(part: Path) -> None:
-            if not dataset.endless:
-                from .look import FOUND, look_at  # imported late: its libraries load slowly
+            (part / FOUND).unlink(missing_ok=True)  # left by an attempt that was stopped
+            look_at(open_packed(part), progress)
 
-                (part / FOUND).unlink(missing_ok=True)  # left by an attempt that was stopped
-                look_at(open_packed(part), progress)
+    if is_current():
+        return
+    if progress and not dataset.endless and read_meta(folder) is not None:
+        print(f"{name} has changed since it was packed.", flush=True)
+    source, start = dataset.source(progress), time.perf_counter()
+    meta = {
+        "dataset": name,
+        "license": dataset.credit["license"],
+        "credit": dataset.credit,
+        "packed": time.strftime("%Y-%m-%d"),
+    }
+    limit, shown = (count, dataset.style) if dataset.endless else (None, name)
+    try:
+        new = pack(source, folder, form, meta, limit, progress, is_current, shown, look)
+    except (UnusableArchive, TooFewImages) as error:
+        if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
+            dataset.archive.unlink(missing_ok=True)
+            what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
+            raise ToonGANError(
+                f"The downloaded {dataset.archive.name} is of no use: {what}. It was deleted; "
+                "run the same command to download it again."
+            ) from error
+        raise
+    if progress and new:
+        report(open_packed(folder), new, time.perf_counter() - start, not dataset.endless)
+        if isinstance(dataset, RemoteSet):
+            dataset.check_number(open_packed(folder))
 
-        start = time.perf_counter()
-        try:
-            limit = count if dataset.endless else None
-            new = pack(source, folder, form, meta, limit, progress, is_current, name, look)
-        except (UnusableArchive, TooFewImages) as error:
-            if isinstance(dataset, RemoteSet) and source.path == dataset.archive:
-                dataset.archive.unlink(missing_ok=True)
-                what = f"it is {error.what}" if isinstance(error, UnusableArchive) else error.message.rstrip(".")
-                raise ToonGANError(
-                    f"The downloaded {dataset.archive.name} is of no use: {what}. It was deleted; "
-                    "run the same command to download it again."
-                ) from error
-            raise
-        if progress and new:
-            report(open_packed(folder), new, time.perf_counter() - start, not dataset.endless)
-            if isinstance(dataset, RemoteSet):
-                dataset.check_number(open_packed(folder))
+
+def chosen(
+    dataset: DrawnSet | RemoteSet | OwnSet, config: DataConfig, folder: Path, count: int | None, progress: bool
+) -> PackedDataset:
+    """Of a packed set, as many images as are asked for, near-duplicates left out if that is.
+
+    Raises:
+        ToonGANError: too few are left.
+    """
     among = None
     if config.skip_alike:
         from .look import others_than_alike
@@ -348,10 +364,9 @@ def prepare(config: DataConfig, progress: bool = True) -> PackedDataset:
                 f"leaves {len(among)} of {config.dataset}'s images, and {MIN_IMAGES} are needed; leave it out.",
                 "skip_alike",
             )
-        count = min(count, len(among)) if dataset.endless else count
-    if not dataset.endless and count is not None:
-        held = len(open_packed(folder)) if among is None else len(among)
-        if held < count and progress and config.count:
+    if count is not None:
+        held = len(open_packed(folder) if among is None else among)
+        if held < count and progress and config.count and not dataset.endless:
             print(f"{config.dataset} holds {held:,} images; all of them are used.", flush=True)
         count = min(count, held)
     return open_packed(folder, count, not dataset.endless, among)
