@@ -88,6 +88,7 @@ def test_the_hub_folder_comes_back(home, wishes):
     assert sorted(path.name for path in folder.iterdir()) == [
         ".toongan", "README.md", "config.json", "faces.html", "model.safetensors", "samples.png",
     ]  # fmt: skip
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "others may read all of them, or none"
     again, G = HubGenerator.from_pretrained(folder).eval(), toongan.load_generator(run.generator_path)
     latent = random_latent(again, 8, torch.Generator().manual_seed(0))
     assert np.array_equal(draw(again, latent), draw(G, latent))

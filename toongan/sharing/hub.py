@@ -74,7 +74,7 @@ def is_ours_or_free(place: Path) -> bool:
 
 def fill(folder: Path, run: Run, generator: Generator, repository: str | None, progress: bool) -> None:
     """Write the five files, the mark first. A changed model card stays; only the address in it is brought up to date."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     card, mark, open_address = folder / "README.md", folder / MARK, f"OWNER/{run.name}"
     text = str(model_card(run, generator, repository or open_address))
@@ -87,7 +87,7 @@ def fill(folder: Path, run: Run, generator: Generator, repository: str | None, p
     else:
         write(mark, " ".join([*made, sha256(text)]))
     with atomic_write(folder / "model.safetensors") as part:
-        save_file(plain_state(generator), part, metadata={"format": "pt"})
+        part.write_bytes(save(plain_state(generator), metadata={"format": "pt"}))  # its save_file hides it from others
     sizes = {name: getattr(generator, name) for name in ("image_size", "latent_dim", "base_channels", "channels")}
     if attributes := generator.attributes:
         sizes["attributes"] = to_plain(attributes)
