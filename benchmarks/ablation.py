@@ -224,6 +224,7 @@ FURTHER = {
     "top three quarters": Variant({"loss": TopK}),
     "blurred at first": Variant(trainer=BlurredEarly),
     "half-life a fiftieth of the run": Variant({"half_life": 0.02}),
+    **{f"{width} base channels": Variant(settings={"base_channels": width}) for width in (24, 32, 48, 64)},
     # Larger batches, and by which rule the rates should grow with them. The warm-up lasts as many images.
     **{
         f"batch {batch}, rates × {factor:.3g}": Variant(
@@ -269,8 +270,8 @@ def measure_costs(names: list[str], rounds: int, seconds: float, images: int) ->
     sides, machine = {}, Machine(cpu, hardware.choose_precision("auto", cpu))  # as runs have it
     for name, variant in variants().items():
         if name in {*names, "modern"}:
-            settings = {"batch_size": 64, **variant.settings}
-            config = toongan.TrainConfig(device="cpu", base_channels=machine.base_channels, **settings)
+            settings = {"batch_size": 64, "base_channels": machine.base_channels, **variant.settings}
+            config = toongan.TrainConfig(device="cpu", **settings)
             with in_place_of_modern(variant):
                 sides[name] = variant.trainer(config, placed, machine), config.batch_size
     times = {side: [] for side in sides}

@@ -83,9 +83,9 @@ def test_the_ladder_ends_at_the_modern_recipe():
 def test_what_is_asked_further_trains(name):
     """A step of each moves both players, and differs from one of the modern recipe."""
     images = torch.randint(0, 256, (64, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    config, machine = toongan.TrainConfig(base_channels=4, batch_size=16, device="cpu"), Machine(torch.device("cpu"))
-    ends = []
+    machine, ends = Machine(torch.device("cpu")), []
     for variant in (ablation.variants()[name], ablation.variants()["modern"]):
+        config = toongan.TrainConfig(**{"base_channels": 4, "device": "cpu", **variant.settings, "batch_size": 16})
         with ablation.in_place_of_modern(variant):
             trainer = variant.trainer(config, images, machine)
             first = [each.detach().clone() for each in trainer.D.parameters()]
