@@ -226,7 +226,7 @@ def test_few_images_are_advised_to_begin_with_a_run(home, capsys):
     toongan.train(TrainConfig(run="few", dataset="avatars:lorelei", **settings))
     said = capsys.readouterr().out
     assert "Only 63 images to train on." in said
-    assert "--start avatars-64 (with up to 2,000 images); --augment diffaugment (with 150)." in said
+    assert "--start avatars-64 (with up to 2,000 images); --augment diffaugment (with up to 500)." in said
     toongan.train(TrainConfig(run="seen", dataset="avatars", **settings))
     said = capsys.readouterr().out
     assert "--augment diffaugment" in said and "--start" not in said, "the start has seen it"
