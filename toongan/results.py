@@ -102,7 +102,8 @@ def save_film(frames: Sequence[np.ndarray], path: Path, seconds: float = 6.0, re
     times[-1] += round(1000 * rest)
     with atomic_write(path) as part:
         first, *others = images
-        first.save(part, path.suffix[1:], save_all=True, append_images=others, duration=times, loop=0, **options)
+        options |= {"save_all": True, "append_images": others, "duration": times, "loop": 0}
+        first.save(part, path.suffix[1:], **options)
 
 # %% ../notebooks/04_results.ipynb #04-17
 def make_gif(run: RunFiles, folder: Path | None = None, width: int = 264) -> None:
