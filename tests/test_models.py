@@ -6,7 +6,7 @@ from conftest import DEVICES
 from torch import nn
 
 from toongan.errors import ToonGANError
-from toongan.models import Discriminator, Generator, count_parameters, down_block, init_weights, up_block
+from toongan.models import Discriminator, Generator, Palette, count_parameters, down_block, init_weights, up_block
 from toongan.runs.state_dicts import plain_state
 
 SIZES = [32, 64, 128, 256]
@@ -30,10 +30,37 @@ def test_shapes_and_gradients(size, norm, smooth, device):
     assert any(weights.grad.abs().sum() > 0 for weights in G.parameters())
 
 
-def test_latent_as_map_or_vector():
-    G = Generator(32, latent_dim=10, base_channels=4).eval()
+@pytest.mark.parametrize("colours", [0, 5])
+def test_latent_as_map_or_vector(colours):
+    G = Generator(32, latent_dim=10, base_channels=4, colours=colours).eval()
     latent = torch.randn(2, 10)
     assert torch.equal(G(latent), G(latent[:, :, None, None]))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_each_pixel_is_a_mixture_of_the_colours_of_its_image(channels):
+    G = init_weights(Generator(32, 10, 4, smooth=True, channels=channels, colours=5)).eval()
+    latent = torch.randn(6, 10)
+    maps = torch.randn(6, 5, 32, 32)
+    shares = G.palette.shares(maps)
+    assert shares.min() >= 0 and torch.allclose(shares.sum(1), torch.ones(6, 32, 32))
+    colours = G.palette.colours(latent).view(6, 5, channels).tanh()
+    assert colours.std(0).min() > 0, "each image has its own"
+    sharp = torch.full((6, 5, 32, 32), -50.0)
+    sharp[:, 3] = 50
+    flat = G.palette(sharp, latent)
+    assert torch.allclose(flat, colours[:, 3, :, None, None].expand_as(flat))
+
+
+def test_a_palette_draws_no_checkerboard_whatever_its_maps_hold():
+    """What has a period of two pixels, upright or across, is blurred away, but for the edges of the image."""
+    palette = Palette(10, 5)
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    latent, flat = torch.randn(1, 10), torch.randn(1, 5, 1, 1).expand(1, 5, 32, 32)
+    for pattern in (rows % 2, columns % 2, (rows + columns) % 2):
+        woven = flat + torch.randn(1, 5, 1, 1) * (2.0 * pattern - 1)
+        moved = palette(woven, latent) - palette(flat, latent)
+        assert moved[..., 1:-1, 1:-1].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("size, ups, hidden", [(32, 4, 3), (64, 5, 4), (128, 6, 5), (256, 7, 6)])

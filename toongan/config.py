@@ -24,6 +24,7 @@ MANY = "(default: 20000 avatars, or all images of another set)"
 # Smallest and largest values of the whole numbers that run settings and chapter parameters share.
 RANGES = {
     "base_channels": (4, 512),
+    "colours": (0, 64),
     "batch_size": (2, 65536),
     "count": (64, MAX_IMAGES),
     "faces": (8, 10_000),
@@ -82,6 +83,10 @@ class TrainConfig:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 64 on a GPU, 16 on the CPU)")
     ] = None
     """Width of both nets."""
+    colours: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 0, or those of --start)")
+    ] = None
+    """G mixes each image from N colours of its own, 8 for example, which draws flat areas and sharp edges (chapter 02). 0: as in the paper."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None
@@ -132,6 +137,7 @@ class TrainConfig:
             kimg=optional(check_length, self.kimg, "kimg"),
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
             base_channels=optional(check_range, self.base_channels, "base_channels", *RANGES["base_channels"]),
+            colours=optional(check_colours, self.colours),
             latent_dim=check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"]),
             ask=optional(check_names, self.ask, "ask"),
             augment=check_choice(self.augment, "augment", get_args(Augment)),
@@ -431,6 +437,13 @@ def check_channels(channels: int) -> int:
             "channels",
         )
     return int(channels)
+
+
+def check_colours(colours: int) -> int:
+    colours = check_range(colours, "colours", *RANGES["colours"])
+    if colours == 1:
+        raise ToonGANError("must be 0, or at least 2: with one colour, every image is a single area.", "colours")
+    return colours
 
 
 def check_real(value: float, option: str) -> float:

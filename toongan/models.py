@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SmoothKernel', 'with_kernel', 'up_block', 'SpectralNorm', 'down_block', 'channel_widths', 'Generator',
-           'Discriminator', 'init_weights', 'count_parameters']
+           'Discriminator', 'Palette', 'init_weights', 'count_parameters']
 
 # %% ../notebooks/02_dcgan.ipynb #02-03
 import torch
@@ -116,7 +116,8 @@ class Generator(nn.Module):
     """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to `(N, channels, H, W)` in [-1, 1].
 
     Radford et al. 2015, section 3 and figure 1. With `smooth`, all kernels of stride 2 are smooth and make no
-    checkerboard of flat input (Odena et al. 2016).
+    checkerboard of flat input (Odena et al. 2016). With `colours`, each image is mixed from so many colours of
+    its own, in place of tanh.
     """
 
     attributes = None  # what it can be asked for, if anything: chapter 08
@@ -128,19 +129,23 @@ class Generator(nn.Module):
         base_channels: int = 64,
         smooth: bool = False,
         channels: int = 3,
+        colours: int = 0,
     ):
         super().__init__()
         self.image_size, self.latent_dim, self.base_channels = image_size, latent_dim, base_channels
-        self.channels = channels
+        self.channels, self.colours = channels, colours
         widths = channel_widths(image_size, base_channels)[::-1]
         layers = up_block(latent_dim, widths[0], stride=1, padding=0)
         for wide, narrow in zip(widths, widths[1:]):
             layers += up_block(wide, narrow, smooth=smooth)
-        last = nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1, bias=False)
-        self.main = nn.Sequential(*layers, with_kernel(last, smooth), nn.Tanh())
+        last = nn.ConvTranspose2d(widths[-1], colours or channels, 4, 2, 1, bias=False)
+        self.main = nn.Sequential(*layers, with_kernel(last, smooth), nn.Identity() if colours else nn.Tanh())
+        self.palette = Palette(latent_dim, colours, channels) if colours else None
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        return self.main(latent.reshape(len(latent), self.latent_dim, 1, 1))
+        latent = latent.reshape(len(latent), self.latent_dim)
+        maps = self.main(latent[:, :, None, None])
+        return maps if self.palette is None else self.palette(maps, latent)
 
 # %% ../notebooks/02_dcgan.ipynb #02-29
 class Discriminator(nn.Module):
@@ -174,6 +179,38 @@ class Discriminator(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.main(images).flatten()
 
+# %% ../notebooks/02_dcgan.ipynb #02-30j
+class Palette(nn.Module):
+    """Maps `(N, colours, H, W)` and latent vectors `(N, latent_dim)` to images `(N, channels, H, W)` in [-1, 1].
+
+    Every image has its own colours, and each of its pixels is a mixture of them.
+    """
+
+    sharpness = 3.0
+
+    def __init__(self, latent_dim: int, colours: int, channels: int = 3):
+        super().__init__()
+        self.colours = nn.Linear(latent_dim, colours * channels)
+        self.channels = channels
+        weights = torch.tensor([0.25, 0.5, 0.25])
+        blur = torch.outer(weights, weights).expand(colours, 1, 3, 3)
+        self.register_buffer("blur", blur.clone(), persistent=False)
+
+    @torch.no_grad()
+    def spread_colours(self, generator: torch.Generator | None = None) -> None:
+        """Begin with colours all over the cube."""
+        self.colours.bias.uniform_(-1.5, 1.5, generator=generator)
+
+    def shares(self, maps: torch.Tensor) -> torch.Tensor:
+        """How much of each colour a pixel takes, `(N, colours, H, W)`: 1 in all."""
+        padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+        blurred = F.conv2d(padded, self.blur, groups=len(self.blur))
+        return (self.sharpness * blurred.float()).softmax(1)
+
+    def forward(self, maps: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        colours = self.colours(latent).unflatten(1, (-1, self.channels)).tanh()
+        return torch.einsum("nkhw,nkc->nchw", self.shares(maps), colours)
+
 # %% ../notebooks/02_dcgan.ipynb #02-34
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
     """Draw all convolution weights from N(0, 0.02) and all batch norm scales from N(1, 0.02), in place.
@@ -182,14 +219,16 @@ def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn
     """
     with torch.no_grad():
         for name, weights in net.named_parameters():
-            if weights.ndim == 4:
-                spread = 0.02 if weights.shape[-1] == 4 else 0.02 / 1.5
+            if weights.ndim > 1:
+                spread = 0.02 / 1.5 if weights.shape[-1] == 3 else 0.02
                 weights.normal_(0, spread, generator=generator)
             elif name.endswith("bias"):
                 weights.zero_()
             else:
                 weights.normal_(1, 0.02, generator=generator)
     for module in net.modules():
+        if isinstance(module, Palette):
+            module.spread_colours(generator)
         if is_parametrized(module):
             for _ in range(10):
                 module.weight  # each access refines spectral norm's estimate of the largest singular value

@@ -71,6 +71,21 @@ def test_stopped_at_any_step_and_resumed(home, monkeypatch, whole, recipe, step)
     assert results(train(recipe=recipe)) == whole[recipe]
 
 
+def test_a_palette_stopped_resumed_and_written_again(home, monkeypatch):
+    run = train(colours=3)
+    assert toongan.load_generator(run.generator_path).colours == 3
+    before = results(run)
+    run.generator_path.unlink()
+    assert results(train(colours=3)) == before, "from last.pt"
+    stop_at(monkeypatch, 11)
+    train(colours=3, restart=True)
+    assert results(train()) == before, "the number of colours is that of the run, if none is given"
+    with pytest.raises(toongan.ToonGANError, match="--colours was 3 and is now 0"):
+        stop_at(monkeypatch, 11)
+        train(colours=3, restart=True)
+        train(colours=0)
+
+
 def test_stopped_again_and_again(home, monkeypatch, whole):
     for step in (3, 8, 9, 31):
         stop_at(monkeypatch, step)

@@ -134,6 +134,7 @@ def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
             r"start has base_channels 4, but this run has 8: give --base-channels 4, or another start\.",
         ),
         ({"image_size": 64}, "start has image_size 32, but this run has 64: give --image-size 32"),
+        ({"colours": 3}, r"start has colours 0, but this run has 3: give --colours 0, or another start\."),
         ({"latent_dim": 8}, "start has latent_dim 100, but this run has 8: give --latent-dim 100"),
         ({"recipe": "classic"}, "start was trained with the modern recipe: give --recipe modern"),
         ({"start": "nobody"}, "nobody has no G.pth"),
@@ -205,6 +206,19 @@ def test_a_start_decides_the_width_where_none_is_given(start, home):
     assert toongan.train(TrainConfig(run="r", kimg=0.4, device="cpu", start="tiny", **settings), progress=False).info()[
         "finished"
     ]
+
+
+def test_a_start_with_a_palette(home, few_faces):
+    settings = dict(kimg=0.4, device="cpu", **TINY)
+    first = toongan.train(TrainConfig(run="first", colours=3, **settings), progress=False)
+    (first.checkpoints / "last.pt").unlink()
+    latent = torch.randn(4, 100)
+    made = new_trainer(start="first", colours=3)
+    begin_with(made)
+    with torch.no_grad():
+        assert torch.allclose(made.generator.eval()(latent), load_generator(first.generator_path)(latent), atol=1e-4)
+    run = toongan.train(TrainConfig(run="r", start="first", **settings), progress=False)
+    assert run.info()["settings"]["colours"] == 3 and load_generator(run.generator_path).colours == 3
 
 
 def test_a_card_says_if_the_start_may_have_seen_the_held_out_images(start, home):

@@ -43,9 +43,12 @@ def test_same_weights_same_bytes(tmp_path):
 def test_prefixes_of_other_programs(tmp_path, before):
     for kind, load, net in (
         ("G", load_generator, Generator(32, 7, 4)),
+        ("G", load_generator, Generator(32, 7, 4, channels=4, colours=5)),
         ("D", load_discriminator, Discriminator(32, 4)),
     ):
-        state = {key.replace("main.", before, 1): value for key, value in net.state_dict().items()}
+        around = before.removesuffix("main.")
+        names = {key: key.replace("main.", before, 1) if "main" in key else around + key for key in net.state_dict()}
+        state = {names[key]: value for key, value in net.state_dict().items()}
         torch.save(state, tmp_path / f"{kind}.pth")
         loaded = load(tmp_path / f"{kind}.pth").state_dict()
         assert all(torch.equal(value, loaded[key]) for key, value in net.state_dict().items())

@@ -29,12 +29,12 @@ def attributes() -> Attributes:
     return Attributes({"top": ["bun", "hat"], "colour": ["#ff0000", "", "#0000ff"]}, torch.tensor([[0, 0], [1, 1]]))
 
 
-@pytest.mark.parametrize("wishes", [False, True])
-def test_onnx_draws_the_same(home, wishes):
+@pytest.mark.parametrize("wishes, colours", [(False, 0), (True, 0), (True, 5)])
+def test_onnx_draws_the_same(home, wishes, colours):
     import onnx
     import onnxruntime
 
-    run = made(home, attributes=attributes() if wishes else None)
+    run = made(home, attributes=attributes() if wishes else None, colours=colours)
     path = share(ShareOnnxConfig(run="made"), progress=False)
     assert path == home / "generated" / "made" / "G.onnx" and not list(path.parent.glob("*.data"))
     G = toongan.load_generator(run.generator_path)
@@ -77,13 +77,13 @@ def test_missing_extras(home, monkeypatch, config, says):
     assert extras.needed("json")[0] is json
 
 
-@pytest.mark.parametrize("wishes", [False, True])
-def test_the_hub_folder_comes_back(home, wishes):
+@pytest.mark.parametrize("wishes, colours", [(False, 0), (True, 0), (False, 5)])
+def test_the_hub_folder_comes_back(home, wishes, colours):
     from huggingface_hub import ModelCard
 
     from toongan.sharing.hub import HubGenerator
 
-    run = made(home, attributes=attributes() if wishes else None)
+    run = made(home, attributes=attributes() if wishes else None, colours=colours)
     folder = share(ShareHubConfig(run="made"), progress=False)
     assert sorted(path.name for path in folder.iterdir()) == [
         ".toongan", "README.md", "config.json", "faces.html", "model.safetensors", "samples.png",

@@ -37,7 +37,7 @@ def made(home, name: str = "made", attributes: Attributes | None = None, smooth:
         for _ in range(30):
             G(torch.randn(64, G.latent_dim))
         last = G.main[-2].parametrizations.weight.original if smooth else G.main[-2].weight
-        last.mul_(0.6 / G.eval()(torch.randn(64, G.latent_dim)).std())
+        last.mul_(0.6 / G.eval().main(torch.randn(64, G.latent_dim, 1, 1)).std())
     run = toongan.Run.named(name).make()
     save_state(run.generator_path, G)
     save_state(run.discriminator_path, Discriminator(sizes["image_size"], sizes["base_channels"]))
@@ -96,9 +96,11 @@ def drawn_by(page: Page, latent: torch.Tensor, size: int) -> np.ndarray:
     return np.frombuffer(base64.b64decode(found), np.uint8).reshape(len(latent), size, size, 4)
 
 
-@pytest.mark.parametrize("size, smooth", [(32, True), (64, True), (128, True), (32, False)])
-def test_the_same_faces_as_pytorch(opened, home, size, smooth):
-    run = made(home, image_size=size, smooth=smooth)
+@pytest.mark.parametrize(
+    "size, smooth, colours", [(32, True, 0), (64, True, 0), (128, True, 0), (32, False, 0), (64, True, 8)]
+)
+def test_the_same_faces_as_pytorch(opened, home, size, smooth, colours):
+    run = made(home, image_size=size, smooth=smooth, colours=colours)
     page, asked = opened("made")
     G = toongan.load_generator(run.generator_path)
     latent = torch.randn(64, G.latent_dim, generator=torch.Generator().manual_seed(1))
@@ -148,9 +150,9 @@ def test_the_shipped_page(opened, home, name):
     assert page.locator("#about img").get_attribute("src").startswith("data:image/webp")
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_grey_and_transparent_faces(opened, home, channels):
-    run = made(home, channels=channels)
+@pytest.mark.parametrize("channels, colours", [(1, 0), (4, 0), (1, 3), (4, 3)])
+def test_grey_and_transparent_faces(opened, home, channels, colours):
+    run = made(home, channels=channels, colours=colours)
     page, _ = opened("made")
     G = toongan.load_generator(run.generator_path)
     latent = torch.randn(8, G.latent_dim)

@@ -150,9 +150,8 @@ def unfilled(saved: dict) -> tuple[nn.Module, nn.Module]:
     names, settings = ("image_size", "latent_dim", "base_channels"), saved["settings"]
     plain = (saved.get("info") or {}).get("attributes")
     wishes = from_plain(plain).length if plain else 0
-    G, D = make_nets(
-        RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes, settings.get("channels", 3)
-    )
+    channels, colours = settings.get("channels", 3), settings.get("colours", 0)
+    G, D = make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes, channels, colours)
     return G, freeze(D, settings.get("freeze", 0))
 
 

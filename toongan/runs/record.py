@@ -38,9 +38,10 @@ def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: i
     """
     before = saved["settings"] if saved else {}
     width = before.get("base_channels") or config.base_channels or machine.base_channels
+    colours = before.get("colours") or config.colours or 0
     batch = before.get("batch_size") or config.batch_size or (BATCH if images >= BATCH else FEW)
     machine.world.check_share(batch)
-    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels)
+    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels, colours=colours)
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:

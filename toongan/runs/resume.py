@@ -20,9 +20,9 @@ FREE_SETTINGS = (
     "run", "restart", "extend", "save_seconds", "mirror", "log", "minutes", "kimg", "device", "precision",
 )  # fmt: skip
 # Settings that are decided if they are not given.
-AUTOMATIC = ("base_channels", "batch_size", "channels")
+AUTOMATIC = ("base_channels", "batch_size", "channels", "colours")
 # The settings of earlier versions that their checkpoints do not record.
-UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3}
+UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3, "colours": 0}
 # These say where the images are; the fingerprint says which images they are.
 WHERE = ("dataset", "count")
 

@@ -52,18 +52,22 @@ def find_start(text: str) -> Start:
 
 
 def settled(config: TrainConfig, saved: dict | None) -> TrainConfig:
-    """The settings, with channels and width from the start if they are open. A run that continues has its own.
+    """The settings, with channels, colours and width from the start if they are open. A run that continues has its own.
 
     Raises:
         ToonGANError: there is no such start.
     """
     if saved is not None:
-        return replace(config, channels=saved["settings"].get("channels", 3))
+        before = saved["settings"]
+        return replace(config, channels=before.get("channels", 3), colours=before.get("colours", 0))
     if config.start is None:
         return config
     G = load_generator(find_start(config.start).generator)
     return replace(
-        config, channels=config.channels or G.channels, base_channels=config.base_channels or G.base_channels
+        config,
+        channels=config.channels or G.channels,
+        colours=G.colours if config.colours is None else config.colours,
+        base_channels=config.base_channels or G.base_channels,
     )
 
 
@@ -145,6 +149,7 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
         ("latent_dim", G.latent_dim - wishes, wanted.latent_dim),
         ("image_size", D.image_size, wanted.image_size),
         ("base_channels", D.base_channels, wanted.base_channels),
+        ("colours", G.colours, trainer.G.colours),
         ("channels", G.channels, trainer.G.channels),
         ("channels", D.channels, trainer.D.channels),
     ):

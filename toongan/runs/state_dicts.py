@@ -20,11 +20,11 @@ from ..models import Discriminator, Generator
 from ..paths import atomic_write
 from .asking import attributes_beside
 
-PROJECTION = "projection.weight"
+PROJECTION, PALETTE = "projection.weight", "palette.colours.weight"
 AGAIN = "train the run again, or get another copy."
 PLAIN = "save it with torch.save(net.state_dict(), path)."
 # Prefixes that others put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
-PREFIX = re.compile(r"(?:(?:module|_orig_mod|main)\.)*(?=\d+\.)")
+PREFIX = re.compile(r"(?:(?:module|_orig_mod|main)\.)*(?=\d+\.|palette\.)")
 # The first bytes of files that end in .pth but are something else, and what to do about it.
 OTHERS = {
     b"version https://git-lfs": "a Git LFS pointer, not the net; fetch the net with: git lfs pull",
@@ -75,12 +75,19 @@ def load_generator(path: Path | str) -> Generator:
         raise ToonGANError(f"{path} is a discriminator; load_generator needs a G.pth.")
     # Transposed convolutions store (in, out, height, width); from 4 px on, each block doubles the side.
     size = image_size(shapes, path, "generator")
-    channels = shapes[-1][1]
+    channels, colours = shapes[-1][1], 0
+    if PALETTE in state:
+        colours = channels
+        channels, rest = divmod(len(state[PALETTE]), max(1, colours))
+        if rest:
+            raise misfit(path, "generator", f"its palette is not one of {colours} colours, one for each map")
     if channels not in CHANNELS:
         raise misfit(path, "generator", f"its last layer makes {channels} channels, not the 1, 3 or 4 of an image")
     latent_dim, base_channels = shapes[0][0], shapes[-1][0]
     check_widths(path, "generator", latent_dim=latent_dim, base_channels=base_channels)
-    generator = fill(Generator(size, latent_dim, base_channels, channels=channels), state, path, "generator")
+    generator = fill(
+        Generator(size, latent_dim, base_channels, channels=channels, colours=colours), state, path, "generator"
+    )
     attributes = attributes_beside(Path(path))
     if attributes is not None and attributes.length < latent_dim:
         generator.attributes = attributes
@@ -97,7 +104,7 @@ def load_discriminator(path: Path | str) -> Discriminator:
     """
     state = load_state(path)
     shapes = conv_shapes(state)
-    if len(shapes) >= 2 and shapes[-1][1] in CHANNELS and shapes[-1][0] != 1:
+    if PALETTE in state or len(shapes) >= 2 and shapes[-1][1] in CHANNELS and shapes[-1][0] != 1:
         raise ToonGANError(f"{path} is a generator; load_discriminator needs a D.pth.")
     size = image_size(shapes, path, "discriminator")
     base_channels, channels = shapes[0][:2]
@@ -123,7 +130,8 @@ def load_state(path: Path | str) -> dict[str, torch.Tensor]:
         ToonGANError: there is no such file, or it is not a state dict.
     """
     state = read_state(path, read_bytes(path))
-    names = {key: "main." + PREFIX.sub("", key, count=1) if PREFIX.match(key) else key for key in state}
+    bare = {key: PREFIX.sub("", key, count=1) if PREFIX.match(key) else key for key in state}
+    names = {key: f"main.{name}" if re.match(r"\d+\.", name) else name for key, name in bare.items()}
     if len(set(names.values())) < len(names):
         raise ToonGANError(f"{path} holds some layers twice, under two prefixes; {PLAIN}")
     if any(".parametrizations." in key for key in state):

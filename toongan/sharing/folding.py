@@ -15,7 +15,7 @@ SMOOTH = 1e-4  # how far a kernel may be from a smooth one, as a share of its la
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a folded generator: a transposed convolution, its bias, then ReLU, or tanh after the last.
+    """One layer of a folded generator: a transposed convolution, its bias, then ReLU; after the last, tanh or a palette.
 
     Attributes:
         weight: float32 `(in, out, k, k)`; k is 3 where the 4×4 kernel is a smooth one, made from a 3×3 one (chapter 02).
@@ -28,7 +28,7 @@ class Layer:
 
 @torch.no_grad()
 def folded(generator: Generator) -> nn.Sequential:
-    """The same images without batch norm: transposed convolutions with biases, ReLU, and tanh at the end."""
+    """A generator's `main` without batch norm: transposed convolutions with biases, ReLU, and tanh at the end, if any."""
     layers, found = list(generator.eval().main), []
     for layer, after in zip(layers, [*layers[1:], None]):
         if isinstance(layer, nn.ConvTranspose2d) and isinstance(after, nn.BatchNorm2d):

@@ -88,7 +88,9 @@ def fill(folder: Path, run: Run, generator: Generator, repository: str | None, p
         write(mark, " ".join([*made, sha256(text)]))
     with atomic_write(folder / "model.safetensors") as part:
         part.write_bytes(save(plain_state(generator), metadata={"format": "pt"}))  # its save_file hides it from others
-    sizes = {name: getattr(generator, name) for name in ("image_size", "latent_dim", "base_channels", "channels")}
+    sizes = {
+        name: getattr(generator, name) for name in ("image_size", "latent_dim", "base_channels", "channels", "colours")
+    }
     if attributes := generator.attributes:
         sizes["attributes"] = to_plain(attributes)
     faces = draw(generator, random_latent(generator, 32, seeded(0, "generate")))
@@ -142,7 +144,8 @@ def model_card(run: Run, generator: Generator, repository: str):
         language="en", library_name="pytorch", pipeline_tag=TASK, tags=["gan", "dcgan", "cartoon", "faces", "toongan"],
         model_name=run.name if results else None, eval_results=results or None, **head,
     )  # fmt: skip
-    sizes = ", ".join(f"{name}={getattr(generator, name)}" for name in ("image_size", "latent_dim", "base_channels"))
+    names = ["image_size", "latent_dim", "base_channels", *(["colours"] if generator.colours else [])]
+    sizes = ", ".join(f"{name}={getattr(generator, name)}" for name in names)
     table = "".join(f"| {title} | {value:.4g} | {floor:.4g} |\n" for _, title, value, floor in rows)
     measured = (
         f"Compared with {compared_with(measures)}. The last column is the floor: the same for as many other real images.\n\n"
@@ -252,8 +255,8 @@ def __getattr__(name: str):
     class HubGenerator(Generator, hub.PyTorchModelHubMixin):
         """A `Generator` that `from_pretrained` and `push_to_hub` know; `attributes` is what it can be asked for."""
 
-        def __init__(self, image_size=64, latent_dim=100, base_channels=64, channels=3, attributes=None):
-            super().__init__(image_size, latent_dim, base_channels, channels=channels)
+        def __init__(self, image_size=64, latent_dim=100, base_channels=64, channels=3, colours=0, attributes=None):
+            super().__init__(image_size, latent_dim, base_channels, channels=channels, colours=colours)
             self.attributes = from_plain(attributes) if attributes else None
 
     HubGenerator.__module__, HubGenerator.__qualname__ = __name__, name

@@ -77,10 +77,11 @@ class Unflattened(torch.nn.Module):
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.main = folded(generator)
+        self.main, self.palette = folded(generator), generator.palette
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        return self.main(latent[:, :, None, None])
+        maps = self.main(latent[:, :, None, None])
+        return maps if self.palette is None else self.palette(maps, latent)
 
 
 def quiet():

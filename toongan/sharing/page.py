@@ -51,7 +51,11 @@ def page_of(run: Run, progress: bool = False) -> str:
     directions = [] if attributes else directions_of(run, generator, progress)
     noise = generator.latent_dim - (attributes.length if attributes else 0)
     vectors = np.array([each.vector for each in directions], np.float32).reshape(-1, noise)
-    numbers = [part for layer in layers for part in (layer.weight, layer.bias)] + [vectors]
+    palette = generator.palette and {"colours": generator.colours, "sharpness": generator.palette.sharpness}
+    numbers = [part for layer in layers for part in (layer.weight, layer.bias)]
+    if palette:
+        numbers += [part.numpy() for part in (generator.palette.colours.weight, generator.palette.colours.bias)]
+    numbers.append(vectors)
     model = {
         "name": run.name,
         "size": generator.image_size,
@@ -61,6 +65,7 @@ def page_of(run: Run, progress: bool = False) -> str:
             {"from": layer.weight.shape[0], "to": layer.weight.shape[1], "kernel": layer.weight.shape[2], "first": number == 0}
             for number, layer in enumerate(layers)
         ],
+        "palette": palette,
         "directions": [{"name": each.name} for each in directions],
         "wishes": wishes_of(attributes) if attributes else None,
         "numbers": packed(numbers),
@@ -125,10 +130,11 @@ def colour_word(colour: str) -> str:
 def about(run: Run, info: dict) -> str:
     """How the run was made, as a table, with its measures beside their floors, and its film."""
     settings, data = info.get("settings", {}), info.get("data", {})
+    mixed = f", {settings['colours']} colours an image" if settings.get("colours") else ""
     rows = [
         ("Images", f"{trained_on(data)} of {named(settings.get('dataset', ''))}"),
         *credit_rows(settings.get("dataset", "")),
-        ("Size", f"{settings.get('image_size', '?')} px, {settings.get('base_channels', '?')} base channels"),
+        ("Size", f"{settings.get('image_size', '?')} px, {settings.get('base_channels', '?')} base channels{mixed}"),
         ("Training", f"{info.get('kimg', 0):,.0f} thousand images in {info.get('seconds', 0) / 60:,.0f} minutes"),
         ("Machine", str(info.get("device", "?"))),
         ("Date, seed", f"{info.get('date', '?')}, {info.get('seed', '?')}"),
