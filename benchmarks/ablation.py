@@ -225,6 +225,7 @@ FURTHER = {
     "blurred at first": Variant(trainer=BlurredEarly),
     "half-life a fiftieth of the run": Variant({"half_life": 0.02}),
     **{f"{width} base channels": Variant(settings={"base_channels": width}) for width in (24, 32, 48, 64)},
+    **{f"{colours} colours": Variant(settings={"colours": colours}) for colours in (8, 16)},
     # Larger batches, and by which rule the rates should grow with them. The warm-up lasts as many images.
     **{
         f"batch {batch}, rates × {factor:.3g}": Variant(

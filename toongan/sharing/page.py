@@ -16,6 +16,7 @@ from ..config import SharePageConfig
 from ..datasets.catalogue import credit_of
 from ..errors import ToonGANError
 from ..evaluation.card import card_of
+from ..models import SHARPNESS
 from ..paths import atomic_write, display, make_way
 from ..runs import Run, find_run, load_generator
 from .directions import directions_of, is_colour
@@ -51,7 +52,7 @@ def page_of(run: Run, progress: bool = False) -> str:
     directions = [] if attributes else directions_of(run, generator, progress)
     noise = generator.latent_dim - (attributes.length if attributes else 0)
     vectors = np.array([each.vector for each in directions], np.float32).reshape(-1, noise)
-    palette = generator.palette and {"colours": generator.colours, "sharpness": generator.palette.sharpness}
+    palette = generator.palette and {"colours": generator.colours, "sharpness": SHARPNESS}
     numbers = [part for layer in layers for part in (layer.weight, layer.bias)]
     if palette:
         numbers += [part.numpy() for part in (generator.palette.colours.weight, generator.palette.colours.bias)]
