@@ -42,7 +42,9 @@ def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
     assert (new.batch_size, new.base_channels) == (64, 16)
     assert decided(config, here, None, 63, 3).batch_size == 32
     before = {"settings": {"batch_size": 16, "base_channels": 8}}
-    assert decided(config, here, before, 20_000, 1) == toongan.TrainConfig(batch_size=16, base_channels=8, channels=1)
+    assert decided(config, here, before, 20_000, 1) == toongan.TrainConfig(
+        batch_size=16, base_channels=8, channels=1, colours=0
+    )
     assert decided(toongan.TrainConfig(batch_size=96), here, None, 20_000, 3).batch_size == 96
     with pretended("Tesla T4", (7, 5)):
         on_a_gpu = decided(config, Machine.on(torch.device("cuda", 0)), None, 20_000, 3)
