@@ -33,6 +33,8 @@ from toongan.config import check_parameters
         (TrainConfig, {"seed": 1.5}, "seed must be a whole number from 0 to 9,223,372,036,854,775,807, not 1.5."),
         (TrainConfig, {"seed": 10**5000}, "not something too long to show."),
         (TrainConfig, {"base_channels": np.zeros(2)}, "base_channels must be a whole number from 4 to 512, not array"),
+        (TrainConfig, {"colours": 1}, "colours must be 0, or at least 2: with one colour, every image is a single area."),
+        (TrainConfig, {"colours": 65}, "colours must be a whole number from 0 to 64, not 65."),
         (TrainConfig, {"restart": "no"}, "restart must be True or False, not 'no'; leave out the quotes."),
         (TrainConfig, {"deterministic": 1}, "deterministic must be True or False, not 1."),
         (TrainConfig, {"device": None}, "device must be one of auto, cpu, cuda, mps, not None."),
