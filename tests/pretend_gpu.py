@@ -255,6 +255,10 @@ def as_on_a_cpu(function, args: tuple, kwargs: dict, moved: bool) -> Callable:
         images, grad, weight, mean, variance, saved_mean, saved_variance, epsilon, _ = args
         values = grad, images, weight, mean, variance, saved_mean, saved_variance, True, epsilon, [True] * 3
         return lambda: aten.native_batch_norm_backward(*values)
+    if function is aten._softmax.default and args[2]:  # from fp16 to fp32 in one go, which only CUDA can
+        return lambda: function(args[0].float(), args[1], False)
+    if function is aten._softmax_backward_data.default and args[3] != args[0].dtype:
+        return lambda: function(*args[:3], args[0].dtype).to(args[3])
     return lambda: function(*args, **kwargs)
 
 

@@ -45,6 +45,7 @@ def test_each_pixel_is_a_mixture_of_the_colours_of_its_image(channels):
     shares = G.palette.shares(maps)
     assert shares.min() >= 0 and torch.allclose(shares.sum(1), torch.ones(6, 32, 32))
     colours = G.palette.colours(latent).view(6, 5, channels).tanh()
+    assert colours[0].std(0).min() > 0.1, "which differ before any training"
     assert colours.std(0).min() > 0, "each image has its own"
     sharp = torch.full((6, 5, 32, 32), -50.0)
     sharp[:, 3] = 50

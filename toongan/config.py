@@ -86,7 +86,7 @@ class TrainConfig:
     colours: Annotated[
         int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 0, or those of --start)")
     ] = None
-    """G mixes each image from N colours of its own, 8 for example, which draws flat areas and sharp edges (chapter 02). 0: as in the paper."""
+    """G mixes each image from N colours of its own, 8 for example, which draws flat areas and sharp edges (chapter 02). 0: it sets each pixel by itself."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None

@@ -199,7 +199,7 @@ class Palette(nn.Module):
 
     @torch.no_grad()
     def spread_colours(self, generator: torch.Generator | None = None) -> None:
-        """Begin with colours all over the cube."""
+        """Begin with colours that differ: before tanh, from -1.5 to 1.5."""
         self.colours.bias.uniform_(-1.5, 1.5, generator=generator)
 
     def shares(self, maps: torch.Tensor) -> torch.Tensor:
@@ -214,7 +214,8 @@ class Palette(nn.Module):
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
     """Draw all convolution weights from N(0, 0.02) and all batch norm scales from N(1, 0.02), in place.
 
-    Radford et al. 2015, section 4, for the convolutions; the scales as in PyTorch's DCGAN example.
+    Radford et al. 2015, section 4, for the convolutions; the scales as in PyTorch's DCGAN example. Biases are 0,
+    except those of a palette, whose colours have to differ.
     """
     with torch.no_grad():
         for name, weights in net.named_parameters():

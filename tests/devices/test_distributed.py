@@ -14,7 +14,7 @@ from toongan.runs import Run
 
 pytestmark = pytest.mark.usefixtures("few_faces")
 STEPS = 40
-TRAIN = ["train", "--run", "r", "--kimg", STEPS * TINY["batch_size"] / 1000, *COMMAND]
+TRAIN = ["train", "--run", "r", "--kimg", STEPS * TINY["batch_size"] / 1000, "--colours", 3, *COMMAND]
 
 
 def torchrun(*arguments, home, ranks=2, restarts=0) -> subprocess.CompletedProcess:
@@ -55,7 +55,8 @@ def test_run_is_like_that_of_one_process(two_ranks, tmp_path, monkeypatch):
     home, done = two_ranks
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path))
     alone = toongan.train(
-        toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, device="cpu", **TINY), progress=False
+        toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, colours=3, device="cpu", **TINY),
+        progress=False,
     )
     together = run_in(home)
     assert together.info()["processes"] == 2 and together.info()["finished"]
@@ -90,7 +91,8 @@ def test_one_process_goes_on_with_what_two_began(two_ranks, broken, tmp_path, mo
     shutil.copytree(broken, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("TOONGAN_HOME", str(tmp_path))
     toongan.train(
-        toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, device="cpu", **TINY), progress=False
+        toongan.TrainConfig(run="r", kimg=STEPS * TINY["batch_size"] / 1000, colours=3, device="cpu", **TINY),
+        progress=False,
     )
     losses = [run_in(home).history()["loss_d"] for home in (two_ranks[0], tmp_path)]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)

@@ -35,7 +35,7 @@ def trainer_on(
 ) -> Trainer:
     images = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
     machine = Machine.on(device, precision, **options)
-    config = toongan.TrainConfig(recipe=recipe, augment=augment, **TINY)
+    config = toongan.TrainConfig(recipe=recipe, augment=augment, colours=3, **TINY)
     return Trainer(config, place(images, machine.device), machine, asked=asked)
 
 
@@ -273,7 +273,8 @@ def test_a_second_gpu_is_mentioned(home, few_faces, capsys, monkeypatch):
         "This machine has 2 GPUs, and this run uses one. To use all: torchrun --nproc-per-node 2 -m toongan -- " in said
     )
     assert (
-        "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --batch-size 16" in said
+        "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --colours 0 --batch-size 16"
+        in said
     )
 
 

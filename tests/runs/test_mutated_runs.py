@@ -163,7 +163,8 @@ class Files:
     def __init__(self, folder: Path):
         torch.manual_seed(0)
         self.folder, self.path = folder, folder / "mutated"
-        self.nets = [init_weights(Generator(32, 8, 4)), init_weights(Generator(32, 9, 4))]
+        sizes = ((32, 8, 4), (32, 9, 4), (32, 8, 4, False, 3, 5))
+        self.nets = [init_weights(Generator(*each)) for each in sizes]
         self.critics = [init_weights(Discriminator(32, 4)), init_weights(Discriminator(32, 5))]
         self.generators, self.discriminators = map(self.bytes_of, (self.nets, self.critics))
         self.states = [{"done": done, "trainer": {"G": net.state_dict()}} for done, net in enumerate(self.nets)]

@@ -72,18 +72,19 @@ def test_stopped_at_any_step_and_resumed(home, monkeypatch, whole, recipe, step)
 
 
 def test_a_palette_stopped_resumed_and_written_again(home, monkeypatch):
-    run = train(colours=3)
+    colours = {"colours": 3, "precision": "bf16"}
+    run = train(**colours)
     assert toongan.load_generator(run.generator_path).colours == 3
     before = results(run)
     run.generator_path.unlink()
-    assert results(train(colours=3)) == before, "from last.pt"
+    assert results(train(**colours)) == before, "from last.pt"
     stop_at(monkeypatch, 11)
-    train(colours=3, restart=True)
-    assert results(train()) == before, "the number of colours is that of the run, if none is given"
+    train(restart=True, **colours)
+    assert results(train(precision="bf16")) == before, "the number of colours is that of the run, if none is given"
     with pytest.raises(toongan.ToonGANError, match="--colours was 3 and is now 0"):
         stop_at(monkeypatch, 11)
-        train(colours=3, restart=True)
-        train(colours=0)
+        train(restart=True, **colours)
+        train(colours=0, precision="bf16")
 
 
 def test_stopped_again_and_again(home, monkeypatch, whole):

@@ -54,6 +54,17 @@ def test_prefixes_of_other_programs(tmp_path, before):
         assert all(torch.equal(value, loaded[key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("rows", [torch.tensor(1.0), torch.zeros(7, 7), torch.zeros(10, 7), torch.zeros(15, 9)])
+def test_a_palette_that_does_not_fit(tmp_path, rows):
+    """Neither 1, 3 nor 4 numbers for each of five colours, or of another latent vector."""
+    state = Generator(32, 7, 4, colours=5).state_dict()
+    torch.save({**state, "palette.colours.weight": rows}, tmp_path / "G.pth")
+    with pytest.raises(ToonGANError, match="G.pth is not a generator of this series"):
+        load_generator(tmp_path / "G.pth")
+    with pytest.raises(ToonGANError, match="G.pth is a generator; load_discriminator needs a D.pth"):
+        load_discriminator(tmp_path / "G.pth")
+
+
 def test_layers_in_the_order_of_their_names_and_without_counters(tmp_path):
     net = Generator(128, 7, 4)
     state = {key: value for key, value in sorted(net.state_dict().items()) if "num_batches" not in key}

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import io
+import math
 import pickle
 import re
 import warnings
@@ -77,8 +78,9 @@ def load_generator(path: Path | str) -> Generator:
     size = image_size(shapes, path, "generator")
     channels, colours = shapes[-1][1], 0
     if PALETTE in state:
-        colours = channels
-        channels, rest = divmod(len(state[PALETTE]), max(1, colours))
+        colours, rows = channels, math.prod(state[PALETTE].shape[:1])
+        check_widths(path, "generator", colours=colours)
+        channels, rest = divmod(rows, colours)
         if rest:
             raise misfit(path, "generator", f"its palette is not one of {colours} colours, one for each map")
     if channels not in CHANNELS:

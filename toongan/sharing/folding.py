@@ -1,5 +1,6 @@
 """A generator as a short list of arrays: batch norm folded into the convolutions, smooth kernels stored as 3×3 ones."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +28,23 @@ class Layer:
 
 
 @torch.no_grad()
-def folded(generator: Generator) -> nn.Sequential:
-    """A generator's `main` without batch norm: transposed convolutions with biases, ReLU, and tanh at the end, if any."""
-    layers, found = list(generator.eval().main), []
+def folded(generator: Generator) -> Generator:
+    """The same generator without batch norm: its `main` has transposed convolutions with biases, ReLU, and tanh at its end."""
+    net = copy.deepcopy(generator).eval()
+    layers, found = list(net.main), []
     for layer, after in zip(layers, [*layers[1:], None]):
         if isinstance(layer, nn.ConvTranspose2d) and isinstance(after, nn.BatchNorm2d):
             found.append(fuse_conv_bn_eval(layer, after, transpose=True))
         elif not isinstance(layer, nn.BatchNorm2d):
             found.append(layer)
-    return nn.Sequential(*found).eval()
+    net.main = nn.Sequential(*found).eval()
+    return net
 
 
 @torch.no_grad()
 def layers_of(generator: Generator) -> list[Layer]:
     found = []
-    for layer in folded(generator):
+    for layer in folded(generator).main:
         if isinstance(layer, nn.ConvTranspose2d):
             weight = layer.weight
             bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias

@@ -77,7 +77,8 @@ class Unflattened(torch.nn.Module):
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.main, self.palette = folded(generator), generator.palette
+        net = folded(generator)
+        self.main, self.palette = net.main, net.palette
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         maps = self.main(latent[:, :, None, None])
