@@ -116,8 +116,8 @@ class Generator(nn.Module):
     """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to `(N, channels, H, W)` in [-1, 1].
 
     Radford et al. 2015, section 3 and figure 1. With `smooth`, all kernels of stride 2 are smooth and make no
-    checkerboard of flat input (Odena et al. 2016). With `colours`, each image is mixed from so many colours of
-    its own, in place of tanh.
+    checkerboard of flat input (Odena et al. 2016). With `colours`, G ends in a palette of so many colours
+    instead of tanh.
     """
 
     attributes = None  # what it can be asked for, if anything: chapter 08
@@ -184,9 +184,9 @@ SHARPNESS = 3.0
 
 
 class Palette(nn.Module):
-    """Maps `(N, colours, H, W)` and latent vectors `(N, latent_dim)` to images `(N, channels, H, W)` in [-1, 1].
+    """Images `(N, channels, H, W)` in [-1, 1], mixed from a few colours each.
 
-    Every image has its own colours, and each of its pixels is a mixture of them.
+    In: maps `(N, colours, H, W)`, one for each colour, and latent vectors `(N, latent_dim)`, which pick them.
     """
 
     def __init__(self, latent_dim: int, colours: int, channels: int = 3):
@@ -214,8 +214,8 @@ class Palette(nn.Module):
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
     """Draw all convolution weights from N(0, 0.02) and all batch norm scales from N(1, 0.02), in place.
 
-    Radford et al. 2015, section 4, for the convolutions; the scales as in PyTorch's DCGAN example. Biases are 0,
-    except those of a palette, whose colours have to differ.
+    Radford et al. 2015, section 4, for the convolutions; the scales as in PyTorch's DCGAN example. Biases
+    are 0, except those of a palette, whose colours have to differ.
     """
     with torch.no_grad():
         for name, weights in net.named_parameters():
