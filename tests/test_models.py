@@ -53,8 +53,8 @@ def test_each_pixel_is_a_mixture_of_the_colours_of_its_image(channels):
     assert torch.allclose(flat, colours[:, 3, :, None, None].expand_as(flat))
 
 
-def test_a_palette_draws_no_checkerboard_whatever_its_maps_hold():
-    """What has a period of two pixels, upright or across, is blurred away, but for the edges of the image."""
+def test_a_palette_ignores_a_checkerboard_in_its_maps():
+    """What has a period of two pixels, upright or across, is blurred away, except at the border of the image."""
     palette = Palette(10, 5)
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     latent, flat = torch.randn(1, 10), torch.randn(1, 5, 1, 1).expand(1, 5, 32, 32)

@@ -116,7 +116,7 @@ class Generator(nn.Module):
     """Latent vectors `(N, latent_dim)` or `(N, latent_dim, 1, 1)` to `(N, channels, H, W)` in [-1, 1].
 
     Radford et al. 2015, section 3 and figure 1. With `smooth`, all kernels of stride 2 are smooth and make no
-    checkerboard of flat input (Odena et al. 2016). With `colours`, G ends in a palette of so many colours
+    checkerboard of flat input (Odena et al. 2016). With `colours`, G ends in a palette of that many colours
     instead of tanh.
     """
 
@@ -203,7 +203,7 @@ class Palette(nn.Module):
         self.colours.bias.uniform_(-1.5, 1.5, generator=generator)
 
     def shares(self, maps: torch.Tensor) -> torch.Tensor:
-        """How much of each colour a pixel takes, `(N, colours, H, W)`: 1 in all."""
+        """How much of each colour a pixel takes, `(N, colours, H, W)`; they sum to 1."""
         return F.conv2d(maps, self.blur, padding=1, groups=len(self.blur)).softmax(1)
 
     def forward(self, maps: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
