@@ -186,7 +186,8 @@ SHARPNESS = 3.0
 class Palette(nn.Module):
     """Images `(N, channels, H, W)` in [-1, 1], mixed from a few colours each.
 
-    In: maps `(N, colours, H, W)`, one for each colour, and latent vectors `(N, latent_dim)`, which pick them.
+    In: a map for each colour, `(N, colours, H, W)`, and the latent vectors, `(N, latent_dim)`, which pick the
+    colours.
     """
 
     def __init__(self, latent_dim: int, colours: int, channels: int = 3):
