@@ -2,7 +2,7 @@
 
 Styles that the start has never seen, 150, 500 and 2,000 images of each, trained from random nets and from `avatars-64`, for
 as many images. All runs of a style are judged by the same drawings, which none of them was trained on: Fréchet distance on
-MobileNetV2 at 128 px, 1,000 of each, at each of the twenty sample grids. Rows go to `benchmarks/results/start.csv`, samples beside it;
+MobileNetV2 at 128 px, 1,000 of each, at up to twenty moments. Rows go to `benchmarks/results/start.csv`, samples beside it;
 `until` is how many thousand images a run needed to be as near as the one from random nets with its seed was in the end.
 """
 

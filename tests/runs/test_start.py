@@ -15,7 +15,7 @@ import toongan
 from toongan import ToonGANError, TrainConfig
 from toongan.devices import Machine
 from toongan.models import SmoothKernel
-from toongan.runs import load_discriminator, load_generator, trainer
+from toongan.runs import feeding, load_discriminator, load_generator, trainer
 from toongan.runs.start import begin_with, small_kernel
 from toongan.runs.trainer import Trainer
 
@@ -235,15 +235,32 @@ def test_a_card_says_if_the_start_may_have_seen_the_held_out_images(start, home)
     assert toongan.train(again, progress=False).info()["start"]["trained_on"] == ["avatars:lorelei", "avatars"]
 
 
-def test_few_images_are_advised_to_begin_with_a_run(home, capsys):
-    settings = {"kimg": 0.4, "device": "cpu", **TINY, "image_size": 64, "count": 72}
-    toongan.train(TrainConfig(run="few", dataset="avatars:lorelei", **settings))
-    said = capsys.readouterr().out
-    assert "Only 63 images to train on." in said
-    assert "--start avatars-64 (with up to 2,000 images); --augment diffaugment (with up to 500)." in said
-    toongan.train(TrainConfig(run="seen", dataset="avatars", **settings))
-    said = capsys.readouterr().out
-    assert "--augment diffaugment" in said and "--start" not in said, "the start has seen it"
-    settings |= {"image_size": 32, "augment": "diffaugment"}
-    toongan.train(TrainConfig(run="small", dataset="avatars:lorelei", **settings))
-    assert "images to train on" not in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "given, advised",
+    [
+        ({}, "Consider --start avatars-64 and --augment diffaugment: with up to 2,000 images each brought"),
+        ({"start": "few"}, "Consider --augment diffaugment: with up to 2,000 images it brought"),
+        ({"base_channels": 16}, "Consider --augment diffaugment:"),  # avatars-64 has other sizes
+        ({"channels": 4}, "Consider --augment diffaugment:"),
+        ({"augment": "diffaugment"}, "Consider --start avatars-64: with"),
+        ({"augment": "flips", "start": "few"}, ""),
+        ({"dataset": "avatars"}, ""),
+        ({"recipe": "classic"}, ""),
+    ],
+)
+def test_few_images_are_advised(given, advised):
+    said = feeding.advice(TrainConfig(**{"dataset": "avatars:lorelei", **given}), 63)
+    assert said.startswith(f"Only 63 images to train on. {advised}") if advised else said == ""
+    assert feeding.advice(TrainConfig(**{"dataset": "avatars:lorelei", **given}), 2001) == ""
+
+
+def test_the_advised_start_has_the_sizes_that_are_said():
+    G = toongan.load_generator(toongan.find_run(feeding.START).generator_path)
+    assert {name: getattr(G, name) for name in feeding.STARTS_WITH} == feeding.STARTS_WITH
+
+
+def test_a_run_with_few_images_prints_the_advice(few_faces, home, capsys):
+    toongan.train(
+        TrainConfig(run="few", dataset="avatars:lorelei", **{**TINY, "count": 72, "kimg": 0.4, "device": "cpu"})
+    )
+    assert "Only 63 images to train on. Consider --augment diffaugment:" in capsys.readouterr().out

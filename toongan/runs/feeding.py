@@ -18,11 +18,12 @@ from ..devices.hardware import free_memory
 from ..errors import ToonGANError
 
 AHEAD = 3
-# `benchmarks.start`: a start helped with 150, 500 and 2,000 images of three styles, at 64 px and 200,000 images seen.
+# `benchmarks.start`: a start helped with 150, 500 and 2,000 images of three styles, at 64 px and 200,000 images seen, and
+# DiffAugment in eight of these nine cases, from nothing and after a start. With 1,000 avatars it did not: `benchmarks.few`.
 FEW_IMAGES = 2000
-# The same: DiffAugment helped with 150 images of all three, and with 500 of two; with 1,000 avatars it did not: `benchmarks.few`.
-VERY_FEW_IMAGES = 500
-STARTS = {64: "avatars-64"}
+# The start that was measured, and its sizes: a run that is given others cannot begin with it.
+START = "avatars-64"
+STARTS_WITH = {"image_size": 64, "base_channels": 24, "latent_dim": 100, "channels": 3, "colours": 0}
 UPLOAD_BYTES = 256 << 20
 
 
@@ -60,19 +61,20 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
 
 
 def advice(config: TrainConfig, images: int) -> str:
-    """Advice for a run with few training images; an empty string if it needs none."""
-    start, helps = STARTS.get(config.image_size), []
-    if config.recipe != "modern" or config.ask or config.start:
+    """Advice for a run with few training images; an empty string if it needs none, or if nothing was measured."""
+    if config.recipe != "modern" or config.ask or images > FEW_IMAGES or same_set(config.dataset, "avatars"):
         return ""
-    if images <= FEW_IMAGES and start is not None and not same_set(config.dataset, "avatars"):
-        helps.append(f"--start {start} (with up to {FEW_IMAGES:,} images)")
-    if images <= VERY_FEW_IMAGES and config.augment == "none":
-        helps.append(f"--augment diffaugment (with up to {VERY_FEW_IMAGES})")
+    can_start = all(getattr(config, name) in (None, value) for name, value in STARTS_WITH.items())
+    helps = [f"--start {START}"] if can_start and config.start is None else []
+    if config.augment == "none":
+        helps.append("--augment diffaugment")
     if not helps:
         return ""
+    each = "each" if len(helps) == 2 else "it"
+    both = ", and both together usually brought them nearest" if len(helps) == 2 else ""
     return (
-        f"Only {images:,} images to train on. In nearly all runs that were measured, faces came nearer to held-out drawings "
-        f"with: {'; '.join(helps)}. Chapter 09 has the numbers."
+        f"Only {images:,} images to train on. Consider {' and '.join(helps)}: with up to {FEW_IMAGES:,} images {each} brought "
+        f"faces nearer to held-out drawings in nearly all runs that were measured{both}. Chapter 09 has the numbers."
     )
 
 
