@@ -100,14 +100,15 @@ def test_minutes_become_images_that_kimg_repeats(home, monkeypatch):
     assert by_kimg.info()["sha256"] == info["sha256"]
 
 
-@pytest.mark.parametrize("busy", [True, False])
-def test_a_busy_machine_is_said(home, monkeypatch, capsys, busy):
+@pytest.mark.parametrize("busy, threads", [(True, 2), (True, 1), (False, 2)])
+def test_a_busy_machine_is_said(few_faces, home, monkeypatch, capsys, busy, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(length, "measure_speed", lambda trainer, progress: 100.0)
     monkeypatch.setattr(length.time, "thread_time", iter([0.0, 0.0 if busy else 1e6]).__next__)
     toongan.train(toongan.TrainConfig(run="r", minutes=0.01, device="cpu", **TINY))
-    assert (
-        "Other programs keep this machine busy: training has to wait 100% of the time" in capsys.readouterr().out
-    ) == busy
+    said = capsys.readouterr().out
+    assert ("Other programs keep this machine busy: training has to wait 100% of the time. Close them" in said) == busy
+    assert ("start over with OMP_NUM_THREADS=1" in said) == (busy and threads > 1), "with one thread it is no remedy"
 
 
 def test_speed_is_measured(home):

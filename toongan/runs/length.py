@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import torch
+
 from ..config import TrainConfig
 from ..devices import Machine
 from ..paths import display
@@ -55,9 +57,10 @@ def say_plan(
         lasts = f"training still takes about {length['minutes']:g} min" if speed else "the bar shows how long it takes"
         say(f"No GPU found: {lasts}, but a GPU would see many more images in that time.")
     if on_cpu and speed and share < BUSY:
+        alone = ", or start over with OMP_NUM_THREADS=1: a single thread does not wait for others"
         say(
-            f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them, or "
-            "start over with OMP_NUM_THREADS=1: a single thread does not wait for others."
+            f"Other programs keep this machine busy: training has to wait {1 - share:.0%} of the time. Close them"
+            f"{alone if torch.get_num_threads() > 1 else ''}."
         )
 
 
