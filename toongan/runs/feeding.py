@@ -61,7 +61,7 @@ def open_data(config: TrainConfig, world: World, saved: dict | None, progress: b
 
 
 def advice(config: TrainConfig, images: int) -> str:
-    """Advice for a run with few training images; an empty string if it needs none, or if nothing was measured."""
+    """Advice for a run with few training images; an empty string if there is none to give."""
     if config.recipe != "modern" or config.ask or images > FEW_IMAGES or same_set(config.dataset, "avatars"):
         return ""
     can_start = all(getattr(config, name) in (None, value) for name, value in STARTS_WITH.items())
