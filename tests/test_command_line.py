@@ -12,7 +12,8 @@ from conftest import REPOSITORY, command
 from makers import Server, cartoon_set, fill_folder, images, make_tar
 from PIL import Image
 
-from toongan import load_generator
+from toongan import TrainConfig, cli, load_generator
+from toongan.config import options_of
 
 SMALL = ["--count", 128, "--image-size", 32, "--base-channels", 4, "--batch-size", 16, "--device", "cpu"]
 
@@ -201,3 +202,9 @@ def test_interrupt_leaves_usable_files(tmp_path, number):
     assert load_generator(tmp_path / "checkpoints" / "r" / "G.pth").image_size == 32
     for name in ("losses.png", "scores.png", "generated.gif"):
         assert (tmp_path / "generated" / "r" / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("differences", [None, False, True])
+def test_options_that_are_printed_mean_the_same_settings(differences):
+    config = TrainConfig(colours=8, differences=differences, frames=True, restart=True)
+    assert cli.parsed(["train", *options_of(config)]) == config

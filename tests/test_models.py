@@ -6,7 +6,16 @@ from conftest import DEVICES
 from torch import nn
 
 from toongan.errors import ToonGANError
-from toongan.models import Discriminator, Generator, Palette, count_parameters, down_block, init_weights, up_block
+from toongan.models import (
+    Differences,
+    Discriminator,
+    Generator,
+    Palette,
+    count_parameters,
+    down_block,
+    init_weights,
+    up_block,
+)
 from toongan.runs.state_dicts import plain_state
 
 SIZES = [32, 64, 128, 256]
@@ -51,6 +60,21 @@ def test_each_pixel_is_a_mixture_of_the_colours_of_its_image(channels):
     sharp[:, 3] = 50
     flat = G.palette(sharp, latent)
     assert torch.allclose(flat, colours[:, 3, :, None, None].expand_as(flat))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_small_differences_in_brightness_are_magnified_and_large_ones_limited(channels):
+    image = torch.full((1, channels, 8, 8), 0.25)
+    assert not Differences()(image)[:, channels:].any(), "nothing in a flat area, nor at the border of the image"
+    image[..., 4:] += 0.01  # faintly brighter on the right
+    image[..., 6:, :] -= 1  # far darker below
+    seen = Differences()(image)
+    assert torch.equal(seen[:, :channels], image)
+    right, below = seen[0, channels:]
+    assert torch.allclose(right[:, 3], 0.1 * torch.tensor(0.64).tanh())
+    assert torch.allclose(below[5], torch.tensor(-0.1))
+    right[:, 3], below[5] = 0, 0
+    assert not right.any() and not below.any()
 
 
 def test_a_palette_ignores_a_checkerboard_in_its_maps():

@@ -112,9 +112,10 @@ class ConditionalDiscriminator(Discriminator):
     """
 
     def __init__(
-        self, image_size: int, base_channels: int, norm: str, smooth: bool, wishes: int, channels: int = 3
+        self, image_size: int, base_channels: int, norm: str, smooth: bool, wishes: int, channels: int = 3,
+        differences: bool = False,
     ):
-        super().__init__(image_size, base_channels, norm, smooth, channels)
+        super().__init__(image_size, base_channels, norm, smooth, channels, differences)
         self.projection = nn.Conv2d(self.main[-1].in_channels, wishes, 4, bias=False)
         if norm == "spectral":
             register_parametrization(self.projection, "weight", SpectralNorm(self.projection.weight))

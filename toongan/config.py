@@ -87,6 +87,10 @@ class TrainConfig:
         int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 0, or those of --start)")
     ] = None
     """G mixes each image from N colours of its own, 8 for example, which draws flat areas and sharp edges (chapter 02). 0: it sets each pixel by itself."""
+    differences: Annotated[bool | None, tyro.conf.arg(help_behavior_hint="(default: False, or as --start has it)")] = (
+        None
+    )
+    """D also sees how the brightness of each pixel differs from its neighbours', magnified, and so notices areas that are not flat (chapter 02). For flat drawings, together with --colours."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None
@@ -138,6 +142,7 @@ class TrainConfig:
             seed=check_range(self.seed, "seed", *RANGES["seed"]),
             base_channels=optional(check_range, self.base_channels, "base_channels", *RANGES["base_channels"]),
             colours=optional(check_colours, self.colours),
+            differences=optional(check_switch, self.differences, "differences"),
             latent_dim=check_range(self.latent_dim, "latent_dim", *RANGES["latent_dim"]),
             ask=optional(check_names, self.ask, "ask"),
             augment=check_choice(self.augment, "augment", get_args(Augment)),
@@ -374,10 +379,8 @@ def options_of(config) -> list[str]:
     for field in fields(config):
         value = getattr(config, field.name)
         if value != field.default:
-            option = f"--{field.name.replace('_', '-')}"
-            found += (
-                [option, *value] if isinstance(value, tuple) else [option] if value is True else [option, str(value)]
-            )
+            option, is_flag = f"--{field.name.replace('_', '-')}", value is True and field.default is False
+            found += [option, *value] if isinstance(value, tuple) else [option] if is_flag else [option, str(value)]
     return found
 
 
@@ -501,10 +504,13 @@ def check_switches(config) -> None:
     """Check every field that is on or off."""
     for field in fields(config):
         if isinstance(field.default, bool):
-            value = getattr(config, field.name)
-            if type(value).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
-                raise ToonGANError(f"must be True or False, not {shown(value)}{unquoted(value)}.", field.name)
-            settle(config, **{field.name: bool(value)})
+            settle(config, **{field.name: check_switch(getattr(config, field.name), field.name)})
+
+
+def check_switch(value: bool, option: str) -> bool:
+    if type(value).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
+        raise ToonGANError(f"must be True or False, not {shown(value)}{unquoted(value)}.", option)
+    return bool(value)
 
 
 def check_text(value: str, option: str) -> str:

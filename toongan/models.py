@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SHARPNESS', 'SmoothKernel', 'with_kernel', 'up_block', 'SpectralNorm', 'down_block', 'channel_widths', 'Generator',
-           'Discriminator', 'Palette', 'init_weights', 'count_parameters']
+           'Discriminator', 'Palette', 'Differences', 'init_weights', 'count_parameters']
 
 # %% ../notebooks/02_dcgan.ipynb #02-03
 import torch
@@ -154,6 +154,7 @@ class Discriminator(nn.Module):
     `norm="batch"` is Radford et al. 2015, section 3; `norm="spectral"` is Miyato et al. 2018, section 2.1;
     `norm="none"` is for weights that spectral norm has already divided. With `smooth`, the kernels of
     stride 2 are smooth except the first, which would make D blind to patterns with a period of two pixels.
+    With `differences`, D also sees how the brightness of each pixel differs from its neighbours', magnified.
     """
 
     def __init__(
@@ -163,12 +164,14 @@ class Discriminator(nn.Module):
         norm: str = "batch",
         smooth: bool = False,
         channels: int = 3,
+        differences: bool = False,
     ):
         super().__init__()
         self.image_size, self.base_channels, self.norm = image_size, base_channels, norm
-        self.channels = channels
+        self.channels, self.differences = channels, differences
         widths = channel_widths(image_size, base_channels)
-        layers = down_block(channels, widths[0], norm, first=True)
+        layers = [Differences()] if differences else []
+        layers += down_block(channels + 2 * differences, widths[0], norm, first=True)
         for narrow, wide in zip(widths, widths[1:]):
             layers += down_block(narrow, wide, norm, smooth=smooth)
         last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)
@@ -210,6 +213,26 @@ class Palette(nn.Module):
     def forward(self, maps: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         colours = self.colours(latent).unflatten(1, (-1, self.channels)).tanh()
         return torch.einsum("nkhw,nkc->nchw", self.shares(maps), colours)
+
+# %% ../notebooks/02_dcgan.ipynb #02-30u
+class Differences(nn.Module):
+    """Images `(N, C, H, W)` in [-1, 1], and how the brightness of their pixels differs: `(N, C + 2, H, W)`.
+
+    Two more channels compare a pixel with the next one to the right and below. A difference d becomes
+    0.1 tanh(gain d): a small one is magnified, a large one limited.
+    """
+
+    def __init__(self, gain: float = 64.0):
+        super().__init__()
+        self.register_buffer("gain", torch.tensor(gain))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.contiguous()
+        brightness = images.mean(1, keepdim=True)
+        right = F.pad(brightness[..., 1:] - brightness[..., :-1], (0, 1))
+        below = F.pad(brightness[..., 1:, :] - brightness[..., :-1, :], (0, 0, 0, 1))
+        return torch.cat([images, 0.1 * (self.gain * torch.cat([right, below], 1)).tanh()], 1)
+
 
 # %% ../notebooks/02_dcgan.ipynb #02-34
 def init_weights(net: nn.Module, generator: torch.Generator | None = None) -> nn.Module:

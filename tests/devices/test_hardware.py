@@ -43,7 +43,7 @@ def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
     assert decided(config, here, None, 63, 3).batch_size == 32
     before = {"settings": {"batch_size": 16, "base_channels": 8}}
     assert decided(config, here, before, 20_000, 1) == toongan.TrainConfig(
-        batch_size=16, base_channels=8, channels=1, colours=0
+        batch_size=16, base_channels=8, channels=1, colours=0, differences=False
     )
     assert decided(toongan.TrainConfig(batch_size=96), here, None, 20_000, 3).batch_size == 96
     with pretended("Tesla T4", (7, 5)):

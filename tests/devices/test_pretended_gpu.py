@@ -273,8 +273,8 @@ def test_a_second_gpu_is_mentioned(home, few_faces, capsys, monkeypatch):
         "This machine has 2 GPUs, and this run uses one. To use all: torchrun --nproc-per-node 2 -m toongan -- " in said
     )
     assert (
-        "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --colours 0 --batch-size 16"
-        in said
+        "train --run r --count 128 --image-size 32 --channels 3 --kimg 0.32 --base-channels 4 --colours 0 "
+        "--differences False --batch-size 16" in said
     )
 
 

@@ -132,7 +132,7 @@ def test_a_checkpoint_that_does_not_know_newer_settings_goes_on(few_faces, home)
     run = toongan.train(config, progress=False)
     path = run.checkpoints / "last.pt"
     state = checkpoints.read(path)
-    for name in ("channels", "colours", "fit", "frames", "skip_alike", "augment", "start", "freeze", "ask"):
+    for name in "channels colours differences fit frames skip_alike augment start freeze ask".split():
         del state["settings"][name]
     path.write_bytes(checkpoints.encode(state))
     longer = toongan.train(dataclasses.replace(config, extend=True, kimg=0.6), progress=False)

@@ -87,6 +87,26 @@ def test_a_palette_stopped_resumed_and_written_again(home, monkeypatch):
         train(colours=0, precision="bf16")
 
 
+def test_d_goes_on_seeing_differences_or_none(home, monkeypatch):
+    run = train(differences=True)
+    before = results(run)
+    assert toongan.runs.load_discriminator(run.discriminator_path).differences
+    run.discriminator_path.unlink()
+    assert results(train(differences=True)) == before, "from last.pt"
+    stop_at(monkeypatch, 11)
+    train(restart=True, differences=True)
+    assert results(train()) == before
+    stop_at(monkeypatch, 11)
+    train(restart=True)
+    saved = checkpoints.read(run.checkpoints / checkpoints.LAST)
+    assert "main.0.gain" not in saved["trainer"]["D"]
+    del saved["settings"]["differences"]  # as earlier versions recorded them
+    torch.save(saved, run.checkpoints / checkpoints.LAST)
+    with pytest.raises(toongan.ToonGANError, match="--differences was False and is now True"):
+        train(differences=True)
+    assert train().info()["finished"], "it goes on without"
+
+
 def test_stopped_again_and_again(home, monkeypatch, whole):
     for step in (3, 8, 9, 31):
         stop_at(monkeypatch, step)

@@ -135,6 +135,7 @@ def test_a_folder_or_two_files(start, home, tmp_path_factory, form):
         ),
         ({"image_size": 64}, "start has image_size 32, but this run has 64: give --image-size 32"),
         ({"colours": 3}, r"start has colours 0, but this run has 3: give --colours 0, or another start\."),
+        ({"differences": True}, "start has differences False, but this run has True: give --differences False, or"),
         ({"latent_dim": 8}, "start has latent_dim 100, but this run has 8: give --latent-dim 100"),
         ({"recipe": "classic"}, "start was trained with the modern recipe: give --recipe modern"),
         ({"start": "nobody"}, "nobody has no G.pth"),
@@ -219,6 +220,13 @@ def test_a_start_with_a_palette(home, few_faces):
         assert torch.allclose(made.generator.eval()(latent), load_generator(first.generator_path)(latent), atol=1e-4)
     run = toongan.train(TrainConfig(run="r", start="first", **settings), progress=False)
     assert run.info()["settings"]["colours"] == 3 and load_generator(run.generator_path).colours == 3
+
+
+def test_a_start_whose_d_sees_differences(home, few_faces):
+    settings = dict(kimg=0.4, device="cpu", **TINY)
+    toongan.train(TrainConfig(run="first", differences=True, **settings), progress=False)
+    run = toongan.train(TrainConfig(run="r", start="first", **settings), progress=False)
+    assert run.info()["settings"]["differences"] and load_discriminator(run.discriminator_path).differences
 
 
 def test_a_card_says_if_the_start_may_have_seen_the_held_out_images(start, home):

@@ -45,6 +45,7 @@ def test_prefixes_of_other_programs(tmp_path, before):
         ("G", load_generator, Generator(32, 7, 4)),
         ("G", load_generator, Generator(32, 7, 4, channels=4, colours=5)),
         ("D", load_discriminator, Discriminator(32, 4)),
+        ("D", load_discriminator, Discriminator(32, 4, channels=1, differences=True)),
     ):
         around = before.removesuffix("main.")
         names = {key: key.replace("main.", before, 1) if "main" in key else around + key for key in net.state_dict()}

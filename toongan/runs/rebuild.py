@@ -18,6 +18,7 @@ from . import checkpoints
 from .asking import from_plain
 from .files import Run
 from .plan import grids_of
+from .record import EARLIER
 from .state_dicts import load_state, save_state
 from .trainer import draw, first_weights, freeze, make_nets
 
@@ -150,8 +151,8 @@ def unfilled(saved: dict) -> tuple[nn.Module, nn.Module]:
     names, settings = ("image_size", "latent_dim", "base_channels"), saved["settings"]
     plain = (saved.get("info") or {}).get("attributes")
     wishes = from_plain(plain).length if plain else 0
-    channels, colours = settings.get("channels", 3), settings.get("colours", 0)
-    G, D = make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes, channels, colours)
+    kinds = {name: settings.get(name, value) for name, value in EARLIER.items()}
+    G, D = make_nets(RECIPES[settings["recipe"]], *(settings[name] for name in names), wishes, **kinds)
     return G, freeze(D, settings.get("freeze", 0))
 
 

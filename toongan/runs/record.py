@@ -16,6 +16,8 @@ from .plan import Plan
 # Images in a step. At the same number of images seen, larger batches made worse faces in every measurement, see
 # `benchmarks/`.
 BATCH, FEW = 64, 32
+# What the runs of earlier versions have that do not record it.
+EARLIER = {"channels": 3, "colours": 0, "differences": False}
 
 
 def settings_of(config: TrainConfig) -> dict:
@@ -38,10 +40,10 @@ def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: i
     """
     before = saved["settings"] if saved else {}
     width = before.get("base_channels") or config.base_channels or machine.base_channels
-    colours = before.get("colours") or config.colours or 0
+    kinds = {name: before.get(name) or getattr(config, name) or EARLIER[name] for name in ("colours", "differences")}
     batch = before.get("batch_size") or config.batch_size or (BATCH if images >= BATCH else FEW)
     machine.world.check_share(batch)
-    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels, colours=colours)
+    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels, **kinds)
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:

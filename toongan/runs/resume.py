@@ -13,16 +13,16 @@ from . import checkpoints, mirror
 from .files import Run
 from .plan import steps_of
 from .rebuild import rebuild
-from .record import settings_of
+from .record import EARLIER, settings_of
 
 # Settings that may differ when a run continues: they do not change what it computes, or are checked separately.
 FREE_SETTINGS = (
     "run", "restart", "extend", "save_seconds", "mirror", "log", "minutes", "kimg", "device", "precision",
 )  # fmt: skip
 # Settings that are decided if they are not given.
-AUTOMATIC = ("base_channels", "batch_size", "channels", "colours")
+AUTOMATIC = ("base_channels", "batch_size", "channels", "colours", "differences")
 # The settings of earlier versions that their checkpoints do not record.
-UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), "channels": 3, "colours": 0}
+UNKNOWN_TO_EARLIER = {**settings_of(TrainConfig()), **EARLIER}
 # These say where the images are; the fingerprint says which images they are.
 WHERE = ("dataset", "count")
 

@@ -14,6 +14,7 @@ from ..errors import ToonGANError
 from ..models import Discriminator, Generator, SmoothKernel, SpectralNorm
 from . import checkpoints
 from .rebuild import find_run
+from .record import EARLIER
 from .state_dicts import load_discriminator, load_generator, plain_state
 from .trainer import Trainer
 
@@ -52,21 +53,23 @@ def find_start(text: str) -> Start:
 
 
 def settled(config: TrainConfig, saved: dict | None) -> TrainConfig:
-    """The settings, with channels, colours and width from the start if they are open. A run that continues has its own.
+    """The settings, with channels, colours, differences and width from the start if they are open. A run that continues has its own.
 
     Raises:
         ToonGANError: there is no such start.
     """
     if saved is not None:
         before = saved["settings"]
-        return replace(config, channels=before.get("channels", 3), colours=before.get("colours", 0))
+        return replace(config, **{name: before.get(name, value) for name, value in EARLIER.items()})
     if config.start is None:
         return config
-    G = load_generator(find_start(config.start).generator)
+    start = find_start(config.start)
+    G, D = load_generator(start.generator), load_discriminator(start.discriminator)
     return replace(
         config,
         channels=config.channels or G.channels,
         colours=G.colours if config.colours is None else config.colours,
+        differences=D.differences if config.differences is None else config.differences,
         base_channels=config.base_channels or G.base_channels,
     )
 
@@ -152,6 +155,7 @@ def check_fit(trainer: Trainer, G: Generator, D: Discriminator) -> None:
         ("colours", G.colours, trainer.G.colours),
         ("channels", G.channels, trainer.G.channels),
         ("channels", D.channels, trainer.D.channels),
+        ("differences", D.differences, trainer.D.differences),
     ):
         if is_ != want:
             raise ToonGANError(

@@ -21,7 +21,7 @@ from ..models import Discriminator, Generator
 from ..paths import atomic_write
 from .asking import attributes_beside
 
-PROJECTION, PALETTE = "projection.weight", "palette.colours.weight"
+PROJECTION, PALETTE, GAIN = "projection.weight", "palette.colours.weight", "main.0.gain"
 AGAIN = "train the run again, or get another copy."
 PLAIN = "save it with torch.save(net.state_dict(), path)."
 # Prefixes that others put before the names of layers: DataParallel, torch.compile, and a net that keeps them in `main`.
@@ -109,17 +109,20 @@ def load_discriminator(path: Path | str) -> Discriminator:
     if PALETTE in state or len(shapes) >= 2 and shapes[-1][1] in CHANNELS and shapes[-1][0] != 1:
         raise ToonGANError(f"{path} is a generator; load_discriminator needs a D.pth.")
     size = image_size(shapes, path, "discriminator")
-    base_channels, channels = shapes[0][:2]
+    base_channels, taken = shapes[0][:2]
+    differences = GAIN in state
+    channels = taken - 2 * differences
     if channels not in CHANNELS:
-        raise misfit(path, "discriminator", f"its first layer takes {channels} channels, not the 1, 3 or 4 of an image")
+        takes = f"its first layer takes {taken} channels, not the 1, 3 or 4 of an image"
+        raise misfit(path, "discriminator", takes + (" and 2 of differences" if differences else ""))
     check_widths(path, "discriminator", base_channels=base_channels)
     norm = "batch" if any(key.endswith("running_mean") for key in state) else "none"
     if PROJECTION in state:
         wishes = len(state[PROJECTION])
         check_widths(path, "discriminator", latent_dim=wishes)
-        D = ConditionalDiscriminator(size, base_channels, norm, False, wishes, channels)
+        D = ConditionalDiscriminator(size, base_channels, norm, False, wishes, channels, differences)
     else:
-        D = Discriminator(size, base_channels, norm, channels=channels)
+        D = Discriminator(size, base_channels, norm, channels=channels, differences=differences)
     return fill(D, state, path, "discriminator")
 
 

@@ -71,7 +71,8 @@ class Trainer:
         """Both nets, not yet initialised."""
         config, wishes = self.config, self.asked.attributes.length if self.asked else 0
         sizes = config.image_size, config.latent_dim, config.base_channels
-        return make_nets(self.recipe, *sizes, wishes, self.images.shape[3], config.colours or 0)
+        kinds = config.colours or 0, config.differences or False
+        return make_nets(self.recipe, *sizes, wishes, self.images.shape[3], *kinds)
 
     def adam(self, net: torch.nn.Module, rate: float) -> torch.optim.Adam:
         return torch.optim.Adam(net.parameters(), betas=self.recipe.betas, **self.machine.adam_options(rate))
@@ -220,12 +221,15 @@ def make_nets(
     wishes: int = 0,
     channels: int = 3,
     colours: int = 0,
+    differences: bool = False,
 ) -> tuple[Generator, Discriminator]:
     """Both nets of a recipe, not yet initialised. With wishes, G takes them after the latent vector."""
     G = Generator(image_size, latent_dim + wishes, base_channels, recipe.smooth, channels, colours)
     if wishes:
-        return G, ConditionalDiscriminator(image_size, base_channels, recipe.norm, recipe.smooth, wishes, channels)
-    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth, channels)
+        return G, ConditionalDiscriminator(
+            image_size, base_channels, recipe.norm, recipe.smooth, wishes, channels, differences
+        )
+    return G, Discriminator(image_size, base_channels, recipe.norm, recipe.smooth, channels, differences)
 
 
 @torch.no_grad()
