@@ -90,7 +90,9 @@ class Blind(Trainer):
 
     def make_nets(self) -> tuple[Generator, Discriminator]:
         G, D = super().make_nets()
-        D.main[0] = down_block(3, self.config.base_channels, self.recipe.norm, first=True, smooth=True)[0]
+        first = next(place for place, layer in enumerate(D.main) if isinstance(layer, nn.Conv2d))
+        sizes = D.main[first].in_channels, D.main[first].out_channels
+        D.main[first] = down_block(*sizes, self.recipe.norm, first=True, smooth=True)[0]
         return G, D
 
 
@@ -226,6 +228,8 @@ FURTHER = {
     "half-life a fiftieth of the run": Variant({"half_life": 0.02}),
     **{f"{width} base channels": Variant(settings={"base_channels": width}) for width in (24, 32, 48, 64)},
     **{f"{colours} colours": Variant(settings={"colours": colours}) for colours in (8, 16)},
+    "differences": Variant(settings={"differences": True}),
+    "8 colours and differences": Variant(settings={"colours": 8, "differences": True}),
     # Larger batches, and by which rule the rates should grow with them. The warm-up lasts as many images.
     **{
         f"batch {batch}, rates × {factor:.3g}": Variant(
