@@ -224,10 +224,10 @@ class Differences(nn.Module):
 
     def __init__(self, gain: float = 64.0):
         super().__init__()
-        self.register_buffer("gain", torch.tensor(gain))
+        self.register_buffer("gain", torch.tensor(gain))  # saved, so D.pth tells that this is here
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = images.contiguous()
+        images = images.contiguous()  # one plane for each channel, which is faster to shift
         brightness = images.mean(1, keepdim=True)
         right = F.pad(brightness[..., 1:] - brightness[..., :-1], (0, 1))
         below = F.pad(brightness[..., 1:, :] - brightness[..., :-1, :], (0, 0, 0, 1))

@@ -250,6 +250,7 @@ def test_a_card_says_if_the_start_may_have_seen_the_held_out_images(start, home)
         ({"start": "few"}, "Consider --augment diffaugment: with up to 2,000 images it brought"),
         ({"base_channels": 16}, "Consider --augment diffaugment:"),  # avatars-64 has other sizes
         ({"channels": 4}, "Consider --augment diffaugment:"),
+        ({"differences": True}, "Consider --augment diffaugment:"),
         ({"augment": "diffaugment"}, "Consider --start avatars-64: with"),
         ({"augment": "flips", "start": "few"}, ""),
         ({"dataset": "avatars"}, ""),
@@ -263,8 +264,10 @@ def test_few_images_are_advised(given, advised):
 
 
 def test_the_advised_start_has_the_sizes_that_are_said():
-    G = toongan.load_generator(toongan.find_run(feeding.START).generator_path)
-    assert {name: getattr(G, name) for name in feeding.STARTS_WITH} == feeding.STARTS_WITH
+    run = toongan.find_run(feeding.START)
+    nets = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
+    sizes = {**vars(nets[1]), **vars(nets[0])}
+    assert {name: sizes[name] for name in feeding.STARTS_WITH} == feeding.STARTS_WITH
 
 
 def test_a_run_with_few_images_prints_the_advice(few_faces, home, capsys):

@@ -23,7 +23,9 @@ AHEAD = 3
 FEW_IMAGES = 2000
 # The start that was measured, and its sizes: a run that is given others cannot begin with it.
 START = "avatars-64"
-STARTS_WITH = {"image_size": 64, "base_channels": 24, "latent_dim": 100, "channels": 3, "colours": 0}
+STARTS_WITH = {
+    "image_size": 64, "base_channels": 24, "latent_dim": 100, "channels": 3, "colours": 0, "differences": False,
+}  # fmt: skip
 UPLOAD_BYTES = 256 << 20
 
 
