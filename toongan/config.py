@@ -84,13 +84,17 @@ class TrainConfig:
     ] = None
     """Width of both nets."""
     colours: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 0, or those of --start)")
+        int | None,
+        tyro.conf.arg(
+            metavar="N", help_behavior_hint="(default: those of --start; else 8 for many flat drawings, 0 for others)"
+        ),
     ] = None
-    """G mixes each image from N colours of its own, 8 for example, which draws flat areas and sharp edges (chapter 02). 0: it sets each pixel by itself."""
-    differences: Annotated[bool | None, tyro.conf.arg(help_behavior_hint="(default: False, or as --start has it)")] = (
-        None
-    )
-    """D also sees how the brightness of each pixel differs from its neighbours', magnified, and so notices areas that are not flat (chapter 02). For flat drawings, together with --colours."""
+    """G mixes each image from a palette of N colours of its own, which draws flat areas and sharp edges (chapter 02). 0: it sets each pixel by itself."""
+    differences: Annotated[
+        bool | None,
+        tyro.conf.arg(help_behavior_hint="(default: as --start has it; else True with a palette for flat drawings)"),
+    ] = None
+    """D also sees how the brightness of each pixel differs from its neighbours', magnified, and so notices areas that are not flat (chapter 02)."""
     latent_dim: int = 100
     """Length of the random vector that becomes a face."""
     ask: Annotated[str | None, tyro.conf.arg(metavar="NAMES", help_behavior_hint="")] = None

@@ -24,7 +24,7 @@ from torch.nn.utils.parametrize import register_parametrization
 import toongan
 from toongan import cli
 from toongan.models import Discriminator, SpectralNorm, down_block, init_weights
-from toongan.runs import Run, checkpoints, judge, length, mirror, trainer
+from toongan.runs import Run, checkpoints, judge, length, mirror, record, trainer
 
 pytestmark = pytest.mark.usefixtures("few_faces")
 STEPS = 40
@@ -105,6 +105,17 @@ def test_d_goes_on_seeing_differences_or_none(home, monkeypatch):
     with pytest.raises(toongan.ToonGANError, match="--differences was False and is now True"):
         train(differences=True)
     assert train().info()["finished"], "it goes on without"
+
+
+def test_many_flat_drawings_get_a_palette_and_keep_it(home, monkeypatch, capsys):
+    monkeypatch.setattr(record, "FEW_IMAGES", 10)
+    stop_at(monkeypatch, 11)
+    toongan.train(CONFIG, progress=True)
+    assert "modern recipe, 8 colours, differences\n" in capsys.readouterr().out
+    monkeypatch.setattr(record, "FEW_IMAGES", 10_000)  # as if a later version chose otherwise
+    run = train()
+    assert run.info()["finished"] and toongan.load_generator(run.generator_path).colours == 8
+    assert toongan.runs.load_discriminator(run.discriminator_path).differences
 
 
 def test_stopped_again_and_again(home, monkeypatch, whole):

@@ -17,6 +17,7 @@ _EXPORTS = {
     "evenly": "holdout",
     "split": "holdout",
     "PackedDataset": "packed",
+    "flatness": "packed",
     "open_packed": "packed",
 }
 __all__ = list(_EXPORTS)

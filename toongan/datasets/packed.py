@@ -28,6 +28,8 @@ from .holdout import evenly
 
 FORMAT = 2
 NOT_LABELS = ("source", "sha256")
+# Four built-in styles have a `flatness` of 0.62 to 0.73 at 32 px, 0.78 to 0.85 at 64 px, and more at larger sizes.
+FLAT, LOOKED_AT = 0.6, 256
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class PackedDataset:
     def is_grey(self) -> bool:
         """Whether the images have three channels and all of them are grey."""
         return self.meta.get("grey", False)
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether these are drawings with flat areas, not photographs, scans or paintings."""
+        return flatness(self.images) > FLAT
 
     def in_grey(self) -> "PackedDataset":
         """The same images, which are all grey, with one channel."""
@@ -169,3 +176,9 @@ def fingerprint_of(images: np.ndarray) -> str:
     for start in range(0, len(images), 1024):
         digest.update(np.ascontiguousarray(images[start : start + 1024]))
     return digest.hexdigest()
+
+
+def flatness(images: np.ndarray) -> float:
+    """The share of pixels that equal their right neighbour, among up to `LOOKED_AT` of the images `(N, H, W, channels)`."""
+    some = images[:: max(1, len(images) // LOOKED_AT)][:LOOKED_AT]
+    return float((some[:, :, 1:] == some[:, :, :-1]).all(3).mean())

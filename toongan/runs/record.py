@@ -11,11 +11,14 @@ from ..config import TrainConfig
 from ..datasets import PackedDataset, Split, avatars
 from ..devices import Machine
 from .asking import to_plain
+from .feeding import FEW_IMAGES
 from .plan import Plan
 
 # Images in a step. At the same number of images seen, larger batches made worse faces in every measurement, see
 # `benchmarks/`.
 BATCH, FEW = 64, 32
+# Of the palette, for flat drawings. With fewer images than `FEW_IMAGES`, or wishes, it was not measured.
+COLOURS = 8
 # What the runs of earlier versions have that do not record it.
 EARLIER = {"channels": 3, "colours": 0, "differences": False}
 
@@ -32,18 +35,37 @@ def settings_on(config: TrainConfig, machine: Machine) -> dict:
     return {**settings_of(config), "precision": machine.precision, "device": machine.device.type}
 
 
-def decided(config: TrainConfig, machine: Machine, saved: dict | None, images: int, channels: int) -> TrainConfig:
+def decided(config: TrainConfig, machine: Machine, saved: dict | None, data: PackedDataset, images: int) -> TrainConfig:
     """The settings, with open ones filled in: as the run began, or as suits the machine and the images.
+
+    Args:
+        images: the number to train on.
 
     Raises:
         ToonGANError: the processes cannot share a batch evenly.
     """
     before = saved["settings"] if saved else {}
     width = before.get("base_channels") or config.base_channels or machine.base_channels
-    kinds = {name: before.get(name) or getattr(config, name) or EARLIER[name] for name in ("colours", "differences")}
     batch = before.get("batch_size") or config.batch_size or (BATCH if images >= BATCH else FEW)
     machine.world.check_share(batch)
-    return dataclasses.replace(config, base_channels=width, batch_size=batch, channels=channels, **kinds)
+    usual = config.recipe == "modern" and not config.ask and images > FEW_IMAGES
+    fits = saved is None and usual and data.is_flat
+    colours = (COLOURS if fits else 0) if config.colours is None else config.colours
+    differences = fits and colours > 0 if config.differences is None else config.differences
+    return dataclasses.replace(
+        config,
+        base_channels=width,
+        batch_size=batch,
+        channels=data.images.shape[3],
+        colours=colours,
+        differences=differences,
+    )
+
+
+def kind_of(config: TrainConfig) -> str:
+    """The recipe of a run in words, with what depends on its images."""
+    palette = [f"{config.colours} colours"] if config.colours else []
+    return ", ".join([f"{config.recipe} recipe", *palette, *(["differences"] if config.differences else [])])
 
 
 def record_of(config: TrainConfig, machine: Machine, data: PackedDataset, split: Split, plan: Plan, so_far) -> dict:

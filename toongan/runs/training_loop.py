@@ -27,7 +27,7 @@ from .judge import Judge
 from .length import longer, planned
 from .plan import Plan
 from .rebuild import redraw_grids
-from .record import decided, record_of, settings_on
+from .record import decided, kind_of, record_of, settings_on
 from .resume import extends, find_beginning
 from .start import begun_with, settled
 from .trainer import Trainer, draw
@@ -96,10 +96,10 @@ class Session:
         images, rows = place(self.data.images, machine.device), torch.from_numpy(self.split.training)
 
         # The plan.
-        config = self.config = decided(config, machine, saved, len(rows), images.shape[3])
+        config = self.config = decided(config, machine, saved, self.data, len(rows))
         asked = asked_of(config, self.data, self.split, saved, self.say)
         new_trainer = partial(Trainer, config, images, machine, rows, asked)
-        self.say(f"Training {run.name} on {machine}, {machine.precision}, {config.recipe} recipe")
+        self.say(f"Training {run.name} on {machine}, {machine.precision}, {kind_of(config)}")
         with explaining_memory(config):
             if saved is None:
                 self.plan = planned(config, machine, new_trainer, progress)
