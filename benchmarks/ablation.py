@@ -1,7 +1,7 @@
 """What each part of the modern recipe is worth, at equal wall-clock: `python -m benchmarks.ablation`.
 
 The ladder goes from the classic recipe to the modern one, a change at a time; the other variants make one change to the
-modern recipe. Each trains with three seeds and is measured on 2,500 samples against as many held-out images, by the judges
+modern recipe. None has a palette, unless its name says so. Each trains with three seeds and is measured on 2,500 samples against as many held-out images, by the judges
 of `benchmarks.quality`; the row `real images` has their floors.
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
@@ -301,7 +301,7 @@ def measure_costs(names: list[str], rounds: int, seconds: float, images: int) ->
 def train(name: str, variant: Variant, job: dict) -> toongan.Run:
     config = toongan.TrainConfig(
         run=name, restart=True, count=job["images"], seed=job["seed"], kimg=job["kimg"], device="cpu",
-        **variant.settings,
+        **{**jobs.PLAIN, **variant.settings},
     )  # fmt: skip
     with in_place_of_modern(variant):
         torch.manual_seed(job["seed"])  # what some variants change images with

@@ -40,7 +40,7 @@ def measure(job: dict) -> dict:
     run = toongan.train(
         toongan.TrainConfig(
             run=name, ask=job["ask"] or None, count=job["images"], seed=job["seed"], kimg=job["kimg"],
-            base_channels=job["base_channels"], device="cpu",
+            base_channels=job["base_channels"], device="cpu", **jobs.PLAIN,
         ),
         progress=False,
     )  # fmt: skip

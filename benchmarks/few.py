@@ -1,8 +1,8 @@
 """What a run makes of 1,000 images only: `python -m benchmarks.few`.
 
-The modern recipe on 1,000 images, the same with mirrored images and with DiffAugment, and the modern recipe on 17,500; all
-at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the same images, which none of them
-was trained on. Rows go to `benchmarks/results/few.csv`, samples beside it.
+The modern recipe on 1,000 images, the same with mirrored images, with DiffAugment, and with a palette and differences, and
+the modern recipe on 17,500; all at equal wall-clock (the costs are those of `benchmarks.ablation`). All are judged by the
+same images, which none of them was trained on. Rows go to `benchmarks/results/few.csv`, samples beside it.
 
 `by_heart` is r_v of Karras et al. 2020 (*Training Generative Adversarial Networks with Limited Data*, section 3): how far
 D's logits of held-out images have fallen from those of the images that it was trained on towards those of generated ones.
@@ -26,7 +26,8 @@ from . import ablation, collapse, jobs
 
 TABLE = jobs.RESULTS / "few.csv"
 MANY, FEW = 20_000, 1_142  # of which an eighth, at most 2,500, is held out
-RUNS = (("modern", MANY), ("modern", FEW), ("flips", FEW), ("DiffAugment", FEW))
+PALETTE = "8 colours and differences"
+RUNS = (("modern", MANY), *((variant, FEW) for variant in ("modern", "flips", "DiffAugment", PALETTE)))
 COLUMNS = (
     "variant", "images", "many", "seed", "kimg", "trained_on", "collapsed", "why", "variety", "by_heart", "judged_by",
     "frechet_distance", "frechet_floor", "precision", "precision_floor", "recall", "recall_floor", "copy_ratio", "device",
@@ -36,7 +37,7 @@ THUMBNAILS = 512
 
 
 def measure(job: dict) -> dict:
-    name = f"{job['variant']}-{job['images']}-{job['seed']}"
+    name = ablation.name_of(f"{job['variant']}-{job['images']}", job["seed"])
     run = ablation.train(f"few-{name}", ablation.variants()[job["variant"]], job)
     G, D = load_generator(run.generator_path), load_discriminator(run.discriminator_path)
 

@@ -18,6 +18,8 @@ from PIL import Image
 from toongan.data import tile
 from toongan.runs import Run
 
+# Neither palette nor differences, which flat drawings get by default: recipes and loops are compared without them.
+PLAIN = {"colours": 0, "differences": False}
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
 
 

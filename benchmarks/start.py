@@ -64,7 +64,7 @@ def measure(job: dict) -> dict:
         run = toongan.train(
             toongan.TrainConfig(
                 run=name, restart=True, dataset=job["dataset"], count=count, seed=job["seed"], kimg=job["kimg"],
-                base_channels=job["base_channels"], device="cpu", **ARMS[job["arm"]],
+                base_channels=job["base_channels"], device="cpu", **jobs.PLAIN, **ARMS[job["arm"]],
             ),
             progress=False,
         )  # fmt: skip

@@ -169,26 +169,29 @@ def test_collapse_benchmark_counts(benchmark, home, tmp_path, monkeypatch):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 0 \| 0 \|\n\| textbook \| 0 \| 0 \|", done.stdout)
+    rows = r"\| modern \| 1 \| [01] \|\n\| modern, flat \| {0} \|\n\| classic \| {0} \|\n\| textbook \| {0} \|"
+    assert re.search(rows.replace("{0}", r"0 \| 0"), done.stdout)
     monkeypatch.setattr(collapse, "IMAGES", 64)
     printed = benchmark(collapse, *small)
-    assert printed.count("distance_of_mean") == 2, "the first is not measured again"
-    assert re.search(r"\| modern \| 1 \| [01] \|\n\| classic \| 1 \| [01] \|\n\| textbook \| 1 \| [01] \|", printed)
-    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 3
+    assert printed.count("distance_of_mean") == 3, "the first is not measured again"
+    assert re.search(rows.replace("{0}", r"1 \| [01]"), printed)
+    assert len(list((tmp_path / "collapse").glob("*.webp"))) == 4
 
 
 def test_few_images_benchmark_judges_all_by_the_same_images(benchmark, home, tmp_path):
-    (tmp_path / "ablation-costs.csv").write_text("variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n")
-    assert benchmark(few, "--images", "320", "--kimg", "0.64").count("frechet_distance") == 4
+    (tmp_path / "ablation-costs.csv").write_text(
+        "variant,cost\nmodern,1\nflips,1\nDiffAugment,1.4\n8 colours and differences,1.5\n"
+    )
+    assert benchmark(few, "--images", "320", "--kimg", "0.64").count("frechet_distance") == 5
     with open(tmp_path / "few.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert sorted((row["variant"], row["trained_on"]) for row in rows) == [
-        ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
+        ("8 colours and differences", "140"), ("DiffAugment", "140"), ("flips", "140"), ("modern", "140"), ("modern", "280"),
     ]  # fmt: skip
     assert len({row["judged_by"] for row in rows}) == 1, "all by the same images"
     assert 8 <= int(rows[0]["judged_by"]) < 40, "those of the large set's 40 that the small one has not"
     assert len({(row["frechet_floor"], row["recall_floor"]) for row in rows}) == 1
-    assert len(list((tmp_path / "few").glob("*.webp"))) == 4
+    assert len(list((tmp_path / "few").glob("*.webp"))) == 5
 
 
 def test_first_loop_benchmark_trains_every_variant(benchmark, home, tmp_path, monkeypatch):
