@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import nn
 
 from ..data import tile, to_image
+from ..devices import Machine
 from ..errors import ToonGANError
 from ..paths import HISTORY_COLUMNS, REPOSITORY, atomic_write, checkpoint_folder, display, unused
 from ..system.locks import Taken
@@ -205,6 +206,7 @@ def redraw_grids(run: Run, saved: dict, say: Callable[[str], None]) -> None:
             generator = nets_of(at[steps[number]])[0]
         else:
             generator = first_weights(lambda: unfilled(saved), settings["seed"])[0]
+        generator.to(memory_format=Machine.memory_format)  # as in training: other orders round differently
         with atomic_write(run.grid_path(number)) as part:
             save_image(to_image(tile(draw(generator, saved["fixed"]))), part)
     if drawn:
