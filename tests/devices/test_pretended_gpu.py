@@ -12,6 +12,7 @@ from conftest import TINY
 from pretend_gpu import GPU_NOW, OnGPU, WrongDevice, pretended
 
 import toongan
+import toongan.evaluation.measure
 from toongan.conditional import Attributes
 from toongan.devices import Machine, graphs, hardware
 from toongan.runs import checkpoints
