@@ -1,8 +1,8 @@
 """What each part of the modern recipe is worth, at equal wall-clock: `python -m benchmarks.ablation`.
 
 The ladder goes from the classic recipe to the modern one, a change at a time; the other variants make one change to the
-modern recipe. None has a palette, unless its name says so. Each trains with three seeds and is measured on 2,500 samples against as many held-out images, by the judges
-of `benchmarks.quality`; the row `real images` has their floors.
+modern recipe. None has a palette unless its name says so. Each trains with three seeds and is measured on 2,500 samples
+against as many held-out images, by the judges of `benchmarks.quality`; the row `real images` has their floors.
 
 Equal wall-clock, whatever else the machine does: what a training step of each variant costs is measured first, side by side
 (`--costs`), and a variant that costs twice as much sees half as many images. So every run can be repeated exactly, and

@@ -86,7 +86,8 @@ class TrainConfig:
     colours: Annotated[
         int | None,
         tyro.conf.arg(
-            metavar="N", help_behavior_hint="(default: those of --start; else 8 for many flat drawings, 0 for others)"
+            metavar="N",
+            help_behavior_hint="(default: those of --start; else 8 for many flat drawings at 64 px, 0 for others)",
         ),
     ] = None
     """G mixes each image from a palette of N colours of its own, which draws flat areas and sharp edges (chapter 02). 0: it sets each pixel by itself."""

@@ -71,6 +71,7 @@ def test_settings_that_are_left_open_are_those_of_the_run_or_suit_the_machine():
         (NOISY, 20_000, {}, 0, False),
         (FLAT, 20_000, {"recipe": "classic"}, 0, False),
         (FLAT, 20_000, {"ask": "all"}, 0, False),
+        (FLAT, 20_000, {"image_size": 128}, 0, False),
         (FLAT, 20_000, {"colours": 0}, 0, False),
         (FLAT, 20_000, {"colours": 16}, 16, True),
         (FLAT, 20_000, {"differences": False}, 8, False),

@@ -109,6 +109,7 @@ def test_d_goes_on_seeing_differences_or_none(home, monkeypatch):
 
 def test_many_flat_drawings_get_a_palette_and_keep_it(home, monkeypatch, capsys):
     monkeypatch.setattr(record, "FEW_IMAGES", 10)
+    monkeypatch.setattr(record, "COLOURS_AT", 32)
     stop_at(monkeypatch, 11)
     toongan.train(CONFIG, progress=True)
     assert "modern recipe, 8 colours, differences\n" in capsys.readouterr().out

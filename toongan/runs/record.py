@@ -17,8 +17,8 @@ from .plan import Plan
 # Images in a step. At the same number of images seen, larger batches made worse faces in every measurement, see
 # `benchmarks/`.
 BATCH, FEW = 64, 32
-# Of the palette, for flat drawings. With fewer images than `FEW_IMAGES`, or wishes, it was not measured.
-COLOURS = 8
+# The palette of flat drawings, and the image size at which it was measured. With few images or wishes it was not.
+COLOURS, COLOURS_AT = 8, 64
 # What the runs of earlier versions have that do not record it.
 EARLIER = {"channels": 3, "colours": 0, "differences": False}
 
@@ -48,7 +48,7 @@ def decided(config: TrainConfig, machine: Machine, saved: dict | None, data: Pac
     width = before.get("base_channels") or config.base_channels or machine.base_channels
     batch = before.get("batch_size") or config.batch_size or (BATCH if images >= BATCH else FEW)
     machine.world.check_share(batch)
-    usual = config.recipe == "modern" and not config.ask and images > FEW_IMAGES
+    usual = config.recipe == "modern" and config.image_size == COLOURS_AT and not config.ask and images > FEW_IMAGES
     fits = saved is None and usual and data.is_flat
     colours = (COLOURS if fits else 0) if config.colours is None else config.colours
     differences = fits and colours > 0 if config.differences is None else config.differences
